@@ -1,0 +1,1 @@
+"""promptmill: many prompts through language models, fast, cheaply, none lost and none paid twice."""

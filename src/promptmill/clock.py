@@ -1,0 +1,103 @@
+"""The one source of time.
+
+Everything that waits, times out or stamps asks a :class:`Clock`. The event loop's own clock is the monotonic one, so
+:class:`VirtualClock` moves the engine, its timeouts and its back-off together: a day passes in a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Monotonic and wall time, in seconds."""
+
+    def now(self) -> float:
+        """Monotonic seconds: for durations, deadlines and pacing. The zero point means nothing."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the Unix epoch: for stamps people read."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """Real time."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+class VirtualClock:
+    """Time that jumps to the next timer as soon as nothing else can run.
+
+    Run the whole program under :meth:`run`: its event loop tells virtual time, so ``anyio.sleep``, timeouts and
+    limiters follow it. Work in threads or on sockets is not waited for by the clock: keep both out.
+    """
+
+    def __init__(self, wall: float = 1_700_000_000.0) -> None:
+        self._start = wall
+        self._now = 0.0
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._start + self._now
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    def run(self, main: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run ``main(*args)`` to its end on an event loop of this clock."""
+
+        async def body() -> T:
+            return await main(*args)
+
+        with asyncio.Runner(loop_factory=lambda: _VirtualLoop(self)) as runner:
+            return runner.run(body())
+
+    def _advance(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Looks for ready sockets without waiting and moves the clock by the time it should have waited."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            # No timer is pending: only another thread or a signal can wake the loop, so really wait.
+            return super().select(None)
+        ready = super().select(0)
+        if not ready and timeout > 0:
+            self._clock._advance(timeout)
+        return ready
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self, clock: VirtualClock) -> None:
+        self._virtual = clock
+        super().__init__(_JumpingSelector(clock))
+
+    def time(self) -> float:
+        return self._virtual.now()

@@ -1,0 +1,81 @@
+"""The narrow client every HTTP provider uses: one request, one reply, one clock, our own classes of failure."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from promptmill import jsontext
+from promptmill.errors import BadOutput
+from promptmill.interfaces import Opened
+from promptmill.jsontext import JSON
+from promptmill.options import Duration
+
+MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+
+
+class HttpResponse(msgspec.Struct, frozen=True):
+    """A whole reply. ``headers`` have lower-case names (the last value of several counts), ``body`` is decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> JSON:
+        """The body as JSON. Raises BadOutput (code ``bad_json``) quoting its start when it is not JSON."""
+        try:
+            return jsontext.decode(self.body)
+        except jsontext.BadJSON as error:
+            raise BadOutput(
+                f"the reply is not JSON ({error}): {self.excerpt()}",
+                code="bad_json",
+                http_status=self.status,
+            ) from error
+
+    def excerpt(self, limit: int = 200) -> str:
+        """The first characters of the body, quoted, for messages."""
+        return repr(self.body[:limit].decode("utf-8", "replace"))
+
+
+class HttpSettings(BaseModel):
+    """How to reach a server: the part of a provider's options that all HTTP providers share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: Literal["aiohttp", "httpx"] = Field("aiohttp", description="The HTTP client underneath.")
+    connections: int | None = Field(None, ge=1, description="Most connections at once; default: as many as calls.")
+    connect_timeout: Duration = Field(5.0, description="Seconds to reach the server.")
+    proxy: str | None = Field(None, description="Proxy URL; default: the environment (HTTPS_PROXY, NO_PROXY).")
+    ca_file: Path | None = Field(None, description="PEM file of authorities to trust instead of the system's.")
+    verify_tls: bool = Field(True, description="Check the server's certificate. Never turn this off outside a test.")
+    max_response_bytes: int = Field(MAX_RESPONSE_BYTES, ge=1, description="Longest decompressed reply accepted.")
+
+
+class HttpClient(Opened):
+    """Sends requests. Keeps no cookies, follows no redirects, never repeats a request by itself."""
+
+    @abstractmethod
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, timeout: float
+    ) -> HttpResponse:
+        """Send one request and read the whole reply within ``timeout`` seconds.
+
+        Any status is a reply, not an error. Safe to cancel at any moment: the connection is closed, not reused.
+
+        Raises:
+            NeverSent: no byte of the request can have been processed (``dns``, ``connect_refused``,
+                ``connect_timeout``, ``tls``, ``proxy``, ``bad_url``, ``too_many_open_files``).
+            Transient: the outcome is unknown or broken (``timeout``, ``connection_lost``, ``truncated_body``,
+                ``bad_http``).
+            BadOutput: the reply is over ``max_response_bytes`` (``response_too_large``) or cannot be decompressed
+                (``bad_encoding``).
+        """
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
+        """:meth:`request` with POST."""
+        return await self.request("POST", url, headers=headers, body=body, timeout=timeout)

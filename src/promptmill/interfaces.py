@@ -1,0 +1,203 @@
+"""What a plugin implements: small abstract classes for what is opened and closed, protocols for what is asked.
+
+A component is made by its options class (:mod:`promptmill.options`) and registered under a name
+(:mod:`promptmill.hookspecs`). All of it runs on anyio's asyncio backend.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self, TypeAlias
+
+import msgspec
+
+from promptmill.errors import ProviderError
+from promptmill.jsontext import JSON
+from promptmill.models import BadRow, Request, Response, Result, Row, TokenEstimate
+
+BYTES_PER_TOKEN: Final = 3.5
+"""Offline estimate of input tokens: a slight overestimate over eight kinds of text, measured against o200k."""
+
+TOKENS_PER_MESSAGE: Final = 4
+TOKENS_PER_REPLY: Final = 3
+
+Charging: TypeAlias = Literal["reserve", "settle"]
+"""How a provider counts a request against its token limit: ``reserve`` keeps the estimate made at admission,
+``settle`` corrects it to the tokens used."""
+
+
+class Opened(ABC):
+    """Something with a lifetime: ``async with component:``. Override :meth:`aopen` and :meth:`aclose` as needed."""
+
+    async def aopen(self) -> None:
+        """Acquire what the component needs. Called once, before anything else."""
+
+    async def aclose(self) -> None:
+        """Release it. Called once, also after a failure or a cancellation."""
+
+    async def __aenter__(self) -> Self:
+        await self.aopen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Provider(Opened):
+    """What realtime and batch providers share. Set the attributes on the class or in ``__init__``."""
+
+    model: str | None = None
+    """The model that answers when a request names none."""
+
+    operations: frozenset[str] = frozenset({"chat"})
+    """The operations it can do; requests for others fail without a call."""
+
+    charging: Charging = "reserve"
+
+    concurrency: int | None = None
+    """How many calls at once suit it when the user says nothing; None leaves it to the engine."""
+
+    def estimate(self, request: Request) -> TokenEstimate:
+        """Tokens this request will take, without asking anyone."""
+        overhead = TOKENS_PER_MESSAGE * len(request.messages) + TOKENS_PER_REPLY
+        limit = request.params.get("max_completion_tokens") or request.params.get("max_tokens")
+        return TokenEstimate(
+            input_tokens=math.ceil(request.prompt_bytes / BYTES_PER_TOKEN) + overhead,
+            output_tokens=limit if isinstance(limit, int) else None,
+        )
+
+
+class RealtimeProvider(Provider):
+    """Answers one request at a time, many at once."""
+
+    @abstractmethod
+    async def complete(self, request: Request, *, timeout: float) -> Response:
+        """Answer ``request`` within ``timeout`` seconds.
+
+        The engine cancels the call when the time is up, so a provider need only pass the time on where that helps.
+        It never retries and never sleeps.
+
+        Raises:
+            ProviderError: the subclass tells what the failure means.
+        """
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Try again on the same provider after ``after`` seconds."""
+
+    after: float
+
+
+class Fallback(msgspec.Struct, frozen=True):
+    """Give the request to the next provider of its route; without one it fails."""
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """The request has failed for good."""
+
+
+Decision: TypeAlias = Retry | Fallback | Fail
+
+
+class RetryPolicy(Protocol):
+    """Says what to do after a failed attempt. A pure function of what it is told, apart from jitter."""
+
+    def decide(self, failure: ProviderError, attempts: int, elapsed: float) -> Decision:
+        """``attempts`` counts the calls made for this request on this provider so far (at least 1), ``elapsed`` the
+        seconds since its first attempt. Not asked about failures that stop the run (auth)."""
+        ...
+
+
+class Condition(Protocol):
+    """A routing predicate."""
+
+    def matches(self, request: Request) -> bool: ...
+
+
+class Source(Opened):
+    """Where rows come from. It can be read more than once: once to check, once to run."""
+
+    @abstractmethod
+    def rows(self) -> AsyncIterator[Sequence[Row | BadRow]]:
+        """Yield the rows in a stable order, in groups of a size that suits the source (a few hundred).
+
+        A row that cannot be read is yielded as a :class:`BadRow`; it never ends the iteration. Blocking work belongs
+        into a worker thread.
+
+        Raises:
+            InputError: the source as a whole cannot be read.
+        """
+
+    @abstractmethod
+    async def fingerprint(self) -> str:
+        """A short text that changes when the content does."""
+
+
+Position: TypeAlias = Mapping[str, JSON]
+"""How far a sink has come, in its own words; a small JSON object."""
+
+
+class Sink(Opened):
+    """Takes results. Called from one task; a group at a time."""
+
+    @abstractmethod
+    async def start(self, position: Position | None) -> None:
+        """Make ready to write: from nothing, or behind ``position``, dropping whatever was written after it.
+
+        Called once, after :meth:`aopen` and before :meth:`write`.
+
+        Raises:
+            StorageError: the target cannot be written, or holds something that is not ours to touch.
+        """
+
+    @abstractmethod
+    async def write(self, results: Sequence[Result]) -> None:
+        """Take a group of results. May buffer."""
+
+    @abstractmethod
+    async def commit(self) -> Position:
+        """Make everything written so far durable and return the position behind it."""
+
+
+class RunStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """The run begins. ``total`` is None when the number of requests is not known."""
+
+    run_id: str
+    total: int | None
+
+
+class AttemptFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """One call failed; ``retry_in`` seconds until the next one, None when there is none on this provider."""
+
+    request_id: str
+    provider: str
+    attempt: int
+    failure: ProviderError
+    retry_in: float | None
+
+
+class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """The run is over; ``reason`` is None when it came to its end by itself."""
+
+    reason: str | None
+
+
+class Observer(ABC):
+    """Watches a run. Override what you want to hear; be quick, the engine waits for you."""
+
+    def run_started(self, event: RunStarted) -> None:
+        pass
+
+    def attempt_failed(self, event: AttemptFailed) -> None:
+        pass
+
+    def request_finished(self, result: Result) -> None:
+        pass
+
+    def run_finished(self, event: RunFinished) -> None:
+        pass
