@@ -10,6 +10,7 @@
     ├── StartError                  exit 3: no authentication or no connection
     ├── StorageError                exit 6: a sink or the disk failed
     ├── RunLocked                   exit 7: another process has the run
+    ├── RunStopped                  a run ended early; its own .exit_code says why (3, 4, 5, 6, 70, 130, 143)
     └── ProviderError               one attempt failed; the class says what that means
         ├── NeverSent               nothing reached the provider: free to try again
         ├── Throttled               rate limited: try later; .retry_after, .dimension
@@ -57,7 +58,7 @@ class Problem(msgspec.Struct, frozen=True):
 class PromptmillError(Exception):
     """Base of all. ``code`` is stable, ``problems`` has at least one entry, ``exit_code`` is the CLI's."""
 
-    exit_code: ClassVar[int] = 70
+    exit_code: int = 70
     default_code: ClassVar[str] = "E7000"
 
     def __init__(
@@ -120,6 +121,18 @@ class RunLocked(PromptmillError):
 
     exit_code = 7
     default_code = "E0700"
+
+
+class RunStopped(PromptmillError):
+    """A run ended before all requests had. What has finished is kept; the rest can be run later.
+
+    ``exit_code`` is the instance's: 3 no authentication or connection, 4 quota, 5 failure rate, 6 storage, 70 a
+    broken plugin, 130 and 143 interrupted.
+    """
+
+    def __init__(self, message: str, *, code: str, exit_code: int, hint: str | None = None) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.exit_code = exit_code
 
 
 class ProviderError(PromptmillError):

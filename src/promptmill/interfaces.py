@@ -172,12 +172,14 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, kw_only=True):
-    """One call failed; ``retry_in`` seconds until the next one, None when there is none on this provider."""
+    """One attempt failed. ``latency_s`` is None when no call was made; ``retry_in`` is the seconds until the next
+    attempt, None when there is none on this provider."""
 
     request_id: str
     provider: str
     attempt: int
     failure: ProviderError
+    latency_s: float | None
     retry_in: float | None
 
 

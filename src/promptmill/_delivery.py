@@ -1,0 +1,131 @@
+"""From finished results to whoever wants them: first made durable, then seen.
+
+Results are taken in groups: while one group is written, the next one gathers, so that the cost of a commit is shared
+by as many results as the disk is slow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import anyio
+
+from promptmill.errors import StorageError
+from promptmill.interfaces import Sink
+from promptmill.models import Result
+
+BACKLOG: Final = 4096
+"""Results that may wait for the sinks; beyond that the workers wait, and so nothing is sent that cannot be stored."""
+
+Consumer = Callable[[Sequence[Result]], Awaitable[None]]
+
+
+class InputOrder:
+    """Holds results back until all before them have come. ``index`` must count 0, 1, 2 ... without a gap."""
+
+    def __init__(self) -> None:
+        self.next_index = 0
+        self._early: dict[int, Result] = {}
+
+    def arrange(self, results: Sequence[Result]) -> list[Result]:
+        """Take ``results`` in and return those whose turn it is."""
+        for result in results:
+            self._early[result.index] = result
+        ready = []
+        while (result_now := self._early.pop(self.next_index, None)) is not None:
+            ready.append(result_now)
+            self.next_index += 1
+        return ready
+
+    def rest(self) -> list[Result]:
+        """What is still held back, in order; for a run that ended early."""
+        held = [self._early[index] for index in sorted(self._early)]
+        self._early.clear()
+        return held
+
+
+class Delivery:
+    """Takes results from the workers and hands them to the sinks, then to the consumer.
+
+    ``order`` None delivers in the order of completion. A sink that fails is left out from then on and reported once to
+    ``on_failure``; the others go on. ``on_moved`` is called after each group.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        *,
+        on_failure: Callable[[StorageError], None],
+        on_moved: Callable[[], None] = lambda: None,
+        consumer: Consumer | None = None,
+        order: InputOrder | None = None,
+    ) -> None:
+        self._sinks = list(sinks)
+        self._on_failure = on_failure
+        self._on_moved = on_moved
+        self._consumer = consumer
+        self._order = order
+        self._waiting: list[Result] = []
+        self._closed = False
+        self._arrived = anyio.Event()
+        self._room = anyio.Event()
+
+    @property
+    def next_index(self) -> int | float:
+        """The lowest index not delivered yet when the input order is kept, else infinity."""
+        return self._order.next_index if self._order else math.inf
+
+    async def put(self, result: Result) -> None:
+        """Take a finished result, then wait while the backlog is full. A cancelled wait loses nothing."""
+        self._waiting.append(result)
+        self._arrived.set()
+        while len(self._waiting) >= BACKLOG:
+            await self._room.wait()
+
+    def close(self) -> None:
+        """No more results will come; :meth:`run` ends when all are delivered."""
+        self._closed = True
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Deliver until closed."""
+        while True:
+            await self._arrived.wait()
+            group = self._take()
+            if group:
+                await self._store(group)
+                if self._consumer:
+                    await self._consumer(group)
+            elif self._closed and not self._waiting:
+                return
+
+    async def drain(self) -> None:
+        """Write what has come to the sinks, without the consumer; for a run that was cancelled."""
+        self._closed = True
+        while group := self._take():
+            await self._store(group)
+
+    def _take(self) -> list[Result]:
+        group, self._waiting = self._waiting, []
+        if not self._closed:
+            self._arrived = anyio.Event()
+        self._room.set()
+        self._room = anyio.Event()
+        if self._order is None:
+            return group
+        ready = self._order.arrange(group)
+        return ready + self._order.rest() if self._closed else ready
+
+    async def _store(self, group: Sequence[Result]) -> None:
+        """Write a group to every sink. Not interrupted half way: what was begun is finished."""
+        with anyio.CancelScope(shield=True):
+            for sink in tuple(self._sinks):
+                try:
+                    await sink.write(group)
+                    await sink.commit()
+                except StorageError as error:
+                    self._sinks.remove(sink)
+                    self._on_failure(error)
+        self._on_moved()

@@ -1,0 +1,343 @@
+"""The way of a prompt: from the feeder through the lanes to delivery, on one task group.
+
+::
+
+    requests -> router -> lane queue -> worker -> provider
+                             ^                       |
+                             +-- backoff, fallback --+
+                                                     v
+              consumer <- sinks <- delivery <- results
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Literal, TypeAlias
+
+import anyio
+import msgspec
+
+from promptmill._delivery import Consumer, Delivery, InputOrder
+from promptmill._lane import Lane, LaneSpec, Work
+from promptmill._routing import Router
+from promptmill.clock import Clock
+from promptmill.errors import (
+    AuthFailed,
+    NeverSent,
+    Permanent,
+    ProviderError,
+    QuotaExhausted,
+    RunStopped,
+    StorageError,
+)
+from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Observer, Retry, RetryPolicy, Sink
+from promptmill.models import ErrorInfo, Request, Response, Result
+
+ORDER_WINDOW: Final = 10_000
+"""How far the quickest request may be ahead of the slowest when results are kept in input order."""
+
+UNREACHABLE_SECONDS: Final = 5.0
+"""A provider that never answered is given this long before the run is stopped."""
+
+BROKEN_IN_A_ROW: Final = 20
+"""A plugin that raises on this many requests in a row is broken, and the run is stopped."""
+
+GRACE_SECONDS: Final = 30.0
+"""How long calls in flight may take to finish after a stop: they are paid already."""
+
+Entry: TypeAlias = Request | Result
+"""What the engine is fed: a request, or the failed result of a row that could not become one."""
+
+
+class StopWhen(msgspec.Struct, frozen=True):
+    """Stop when more than ``failure_rate`` (0 to 1) of the finished requests failed, after at least ``after``."""
+
+    failure_rate: float
+    after: int = 50
+
+
+class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All parts of an engine. They are open already; the engine closes none of them."""
+
+    lanes: Sequence[LaneSpec]
+    router: Router
+    policy: RetryPolicy
+    clock: Clock
+    sinks: Sequence[Sink] = ()
+    observers: Sequence[Observer] = ()
+    stop_when: StopWhen | None = None
+    order: Literal["completion", "input"] = "completion"
+
+
+class Engine:
+    """Runs requests once. Make a new one for the next run."""
+
+    def __init__(self, spec: EngineSpec, consumer: Consumer | None = None) -> None:
+        self._spec = spec
+        self._clock = spec.clock
+        self._router = spec.router
+        self._observers = spec.observers
+        self._room = anyio.Event()
+        self.lanes = {lane.name: Lane(lane, self, spec.clock, self._make_room) for lane in spec.lanes}
+        self._delivery = Delivery(
+            spec.sinks,
+            on_failure=self._sink_failed,
+            on_moved=self._make_room,
+            consumer=consumer,
+            order=InputOrder() if spec.order == "input" else None,
+        )
+        self._stopping = anyio.Event()
+        self._feeding = anyio.CancelScope()
+        self._working = anyio.CancelScope()
+        self.stopped: RunStopped | None = None
+        """Why the run ended early; None while it runs, and when it came to its end."""
+        self.grace = GRACE_SECONDS
+        self.fed = 0
+        self.finished = 0
+        self.failed_count = 0
+        self._all_fed = False
+        self._broken_in_a_row = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls being made now."""
+        return sum(lane.in_flight for lane in self.lanes.values())
+
+    @property
+    def retrying(self) -> int:
+        """Requests waiting for another attempt."""
+        return sum(lane.retrying for lane in self.lanes.values())
+
+    async def run(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
+        """Take every request to its result, or until stopped; :attr:`stopped` tells which.
+
+        Raises:
+            InputError: the entries cannot be read. Anything else raised is a bug.
+        """
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._delivery.run)
+                await self._mill(entries)
+                self._delivery.close()
+        except BaseExceptionGroup as errors:
+            raise _only_cause(errors) from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._delivery.drain()
+            for lane in self.lanes.values():
+                lane.discard()
+
+    def stop(self, reason: RunStopped, *, grace: float = GRACE_SECONDS) -> None:
+        """Start nothing more, let the calls in flight finish for ``grace`` seconds, then cancel them.
+
+        The first reason counts. Call it from the event loop's own thread.
+        """
+        if self.stopped is None:
+            self.stopped = reason
+            self.grace = grace
+        self._stopping.set()
+        self._feeding.cancel()
+
+    def abort(self, reason: RunStopped) -> None:
+        """Stop, and cancel the calls in flight now."""
+        self.stop(reason)
+        self._working.cancel()
+
+    async def _mill(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
+        async with anyio.create_task_group() as workers:
+            self._working = workers.cancel_scope
+            for lane in self.lanes.values():
+                lane.start(workers)
+            with self._feeding:
+                await self._feed(entries)
+                self._all_fed = True
+                self._end_if_done()
+                await self._stopping.wait()
+            for lane in self.lanes.values():
+                lane.close()
+            if self.stopped:
+                workers.cancel_scope.deadline = anyio.current_time() + self.grace
+
+    async def _feed(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
+        async for group in entries:
+            for entry in group:
+                self.fed += 1
+                if isinstance(entry, Result):
+                    await self._finish(entry)
+                else:
+                    await self._wait_for_room(entry)
+                    chain = self._router.chain(entry)
+                    self.lanes[chain[0]].put(entry, chain)
+
+    async def _wait_for_room(self, request: Request) -> None:
+        """Wait until some lane is hungry and the request is not too far ahead of the slowest one."""
+        while (
+            not any(lane.hungry for lane in self.lanes.values())
+            or request.index - self._delivery.next_index >= ORDER_WINDOW
+        ):
+            self._room = anyio.Event()
+            await self._room.wait()
+
+    def _make_room(self) -> None:
+        self._room.set()
+
+    def _end_if_done(self) -> None:
+        if self._all_fed and self.finished == self.fed:
+            self._stopping.set()
+
+    # What becomes of an attempt: called by the lanes.
+
+    async def succeeded(self, lane: Lane, work: Work, response: Response, latency: float) -> None:
+        self._broken_in_a_row = 0
+        await self._finish(
+            Result(
+                id=work.request.id,
+                index=work.request.index,
+                status="ok",
+                text=response.text,
+                finish_reason=response.finish_reason,
+                provider=lane.name,
+                model=response.model or work.request.model or lane.provider.model,
+                tier=response.tier,
+                attempts=work.attempts,
+                latency_s=latency,
+                usage=response.usage,
+                meta=work.request.meta,
+            )
+        )
+
+    async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None:
+        if isinstance(failure, AuthFailed):
+            self.stop(_auth_stop(lane, failure))
+            return
+        if isinstance(failure, QuotaExhausted):
+            lane.exhausted = failure
+            decision: Decision = Fallback()
+        elif isinstance(failure, NeverSent) and self._unreachable(lane, work):
+            self.stop(_unreachable_stop(lane, failure))
+            return
+        else:
+            lane.reached = lane.reached or not isinstance(failure, NeverSent)
+            elapsed = self._clock.now() - (work.started or 0.0)
+            decision = self._spec.policy.decide(failure, work.lane_attempts, elapsed)
+        self._tell_attempt_failed(lane, work, failure, latency, decision)
+        if isinstance(decision, Retry):
+            lane.retry(work, decision.after)
+        elif isinstance(decision, Fallback) and len(work.chain) > 1:
+            chain = work.chain[1:]
+            self.lanes[chain[0]].resume(Work(request=work.request, chain=chain, attempts=work.attempts))
+        elif isinstance(failure, QuotaExhausted):
+            self.stop(_quota_stop(lane, failure))
+        elif isinstance(failure, NeverSent) and not lane.reached:
+            self.stop(_unreachable_stop(lane, failure))
+        else:
+            await self._finish(_failed_result(lane, work, failure.info(), latency))
+
+    async def broke(self, lane: Lane, work: Work, error: Exception, latency: float) -> None:
+        """The provider raised something that is no ProviderError: its bug, this request's bad luck."""
+        trace = "".join(traceback.format_exception(error, limit=-3))
+        failure = Permanent(f"provider {lane.name!r} raised {trace}", code="provider_bug")
+        self._tell_attempt_failed(lane, work, failure, latency, Fail())
+        await self._finish(_failed_result(lane, work, failure.info(), latency))
+        self._broken_in_a_row += 1
+        if self._broken_in_a_row >= BROKEN_IN_A_ROW:
+            message = f"provider {lane.name!r} raised {type(error).__name__} on {BROKEN_IN_A_ROW} requests in a row"
+            self.stop(RunStopped(f"{message}: {error}", code="E7001", exit_code=70))
+
+    async def _finish(self, result: Result) -> None:
+        self.finished += 1
+        self.failed_count += result.status == "failed"
+        for observer in self._observers:
+            observer.request_finished(result)
+        limit = self._spec.stop_when
+        if limit and self.finished >= limit.after and self.failed_count / self.finished > limit.failure_rate:
+            self.stop(_failure_rate_stop(self.failed_count, self.finished, limit))
+        self._end_if_done()
+        await self._delivery.put(result)
+
+    def _unreachable(self, lane: Lane, work: Work) -> bool:
+        """Whether the provider has never been reached, for long enough, with nowhere else to go."""
+        if lane.reached or len(work.chain) > 1:
+            return False
+        now = self._clock.now()
+        if lane.unreached_since is None:
+            lane.unreached_since = now
+        return now - lane.unreached_since >= UNREACHABLE_SECONDS
+
+    def _tell_attempt_failed(
+        self, lane: Lane, work: Work, failure: ProviderError, latency: float | None, decision: Decision
+    ) -> None:
+        if not self._observers:
+            return
+        event = AttemptFailed(
+            request_id=work.request.id,
+            provider=lane.name,
+            attempt=work.attempts,
+            failure=failure,
+            latency_s=latency,
+            retry_in=decision.after if isinstance(decision, Retry) else None,
+        )
+        for observer in self._observers:
+            observer.attempt_failed(event)
+
+    def _sink_failed(self, error: StorageError) -> None:
+        self.stop(RunStopped(error.message, code=error.code, exit_code=error.exit_code, hint=error.hint))
+
+
+def _failed_result(lane: Lane, work: Work, error: ErrorInfo, latency: float | None) -> Result:
+    return Result(
+        id=work.request.id,
+        index=work.request.index,
+        status="failed",
+        provider=lane.name,
+        model=work.request.model or lane.provider.model,
+        attempts=work.attempts,
+        latency_s=latency,
+        error=error,
+        meta=work.request.meta,
+    )
+
+
+def _auth_stop(lane: Lane, failure: AuthFailed) -> RunStopped:
+    return RunStopped(
+        f"provider {lane.name!r} refused the key: {failure.message}",
+        code="E0501",
+        exit_code=3,
+        hint="check the provider's api_key, organization and project, then run the same command again",
+    )
+
+
+def _unreachable_stop(lane: Lane, failure: NeverSent) -> RunStopped:
+    return RunStopped(
+        f"provider {lane.name!r} cannot be reached: {failure.message}",
+        code="E0502",
+        exit_code=3,
+        hint="check its base_url, the network and the proxy, then run the same command again",
+    )
+
+
+def _quota_stop(lane: Lane, failure: QuotaExhausted) -> RunStopped:
+    return RunStopped(
+        f"the quota of provider {lane.name!r} is used up: {failure.message}",
+        code="E0510",
+        exit_code=4,
+        hint="top up or raise the limit, then run the same command again",
+    )
+
+
+def _failure_rate_stop(failed: int, finished: int, limit: StopWhen) -> RunStopped:
+    return RunStopped(
+        f"{failed} of {finished} requests failed, more than the {limit.failure_rate:.0%} that stop_when allows",
+        code="E0520",
+        exit_code=5,
+        hint="look at the error of the failed records; the rest has not been sent",
+    )
+
+
+def _only_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception behind a task group's, when there is just one."""
+    cause: BaseException = errors
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    return cause

@@ -1,0 +1,240 @@
+"""One configured provider: its queue, its limits, its workers.
+
+A lane never holds another one up. Workers take turns at the head of the queue: the one whose turn it is waits for work
+and for the pacer, the others wait for their turn, so there is one waiter a lane and no task a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from promptmill._queue import LaneQueue, Queued
+from promptmill._quota import Pacer
+from promptmill._ratecap import RateCap
+from promptmill._retry import BackoffHeap
+from promptmill.clock import Clock
+from promptmill.errors import Permanent, ProviderError, QuotaExhausted, Transient
+from promptmill.interfaces import RealtimeProvider
+from promptmill.models import Request, Response
+
+QUEUE_AHEAD = 2
+"""Requests kept ready for each worker; below that the lane is hungry and the feeder reads on."""
+
+LEAST_AHEAD = 64
+
+
+class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider and how to use it. ``timeout`` in seconds a call; ``limits`` by name as in ``options.Limits``."""
+
+    name: str
+    provider: RealtimeProvider
+    concurrency: int
+    timeout: float
+    limits: Mapping[str, float] = {}
+    calls_per_second: float | None = None
+
+
+class Work(msgspec.Struct, kw_only=True):
+    """A request on its way: what has been tried so far."""
+
+    request: Request
+    chain: tuple[str, ...]
+    attempts: int = 0
+    """Calls made for this request in all."""
+    lane_attempts: int = 0
+    """Calls made for it on the present provider."""
+    started: float | None = None
+    """When its first attempt on the present provider began (monotonic seconds)."""
+
+
+class Outcome(Protocol):
+    """What the engine makes of an attempt."""
+
+    async def succeeded(self, lane: Lane, work: Work, response: Response, latency: float) -> None: ...
+
+    async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None: ...
+
+    async def broke(self, lane: Lane, work: Work, error: Exception, latency: float) -> None: ...
+
+
+class Lane:
+    """The queue and the workers of one provider."""
+
+    def __init__(self, spec: LaneSpec, outcome: Outcome, clock: Clock, on_hungry: Callable[[], None]) -> None:
+        self.name = spec.name
+        self.provider = spec.provider
+        self.concurrency = spec.concurrency
+        self.in_flight = 0
+        self.reached = False
+        """Whether the provider has ever answered anything."""
+        self.unreached_since: float | None = None
+        self.exhausted: QuotaExhausted | None = None
+        self._timeout = spec.timeout
+        self._outcome = outcome
+        self._clock = clock
+        self._on_hungry = on_hungry
+        self._low_water = max(QUEUE_AHEAD * spec.concurrency, LEAST_AHEAD)
+        self._queue = LaneQueue(memory=2 * self._low_water)
+        self._backoff: BackoffHeap[Work] = BackoffHeap()
+        self._pacer = Pacer(spec.limits, clock)
+        self._rate_cap = RateCap(spec.calls_per_second) if spec.calls_per_second else None
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._changed = anyio.Event()
+        self._group: TaskGroup | None = None
+        self._workers = 0
+        self._idle = 0
+        self._closed = False
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more requests should be read for it."""
+        return len(self._queue) < self._low_water
+
+    @property
+    def retrying(self) -> int:
+        """Requests that wait for their next attempt."""
+        return len(self._backoff)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their first attempt here."""
+        return len(self._queue)
+
+    def start(self, group: TaskGroup) -> None:
+        """Let workers run in ``group``, as many as are needed, up to the concurrency."""
+        self._group = group
+
+    def put(self, request: Request, chain: tuple[str, ...]) -> None:
+        """Queue a request. ``chain`` begins with this lane's name."""
+        self._queue.append(Queued(request, chain))
+        self._wake()
+
+    def resume(self, work: Work) -> None:
+        """Take over a request that another lane gave up. It goes first: it has waited long enough."""
+        self._backoff.push(work, self._clock.now())
+        self._wake()
+
+    def retry(self, work: Work, after: float) -> None:
+        """Queue another attempt, due ``after`` seconds from now."""
+        self._backoff.push(work, self._clock.now() + after)
+        self._wake()
+
+    def close(self) -> None:
+        """Start nothing more. Attempts in flight are finished by their workers."""
+        self._closed = True
+        self._changed.set()
+
+    def discard(self) -> None:
+        """Drop what still waits; nothing of it was sent."""
+        self._queue.close()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        if self._idle <= len(self._queue) and self._workers < self.concurrency and self._group and not self._closed:
+            self._workers += 1
+            self._idle += 1
+            self._group.start_soon(self._work, name=f"lane {self.name}")
+
+    async def _work(self) -> None:
+        while (work := await self._next()) is not None:
+            self._idle -= 1
+            await self._attempt(work)
+            self._idle += 1
+
+    async def _next(self) -> Work | None:
+        """The next request that may be sent now; None when the lane is closed."""
+        async with self._turn:
+            while not self._closed:
+                work = self._take()
+                if work is None:
+                    await self._wait_for_change(self._backoff.next_due)
+                elif await self._admit(work):
+                    return work
+            return None
+
+    def _take(self) -> Work | None:
+        work = self._backoff.pop_due(self._clock.now())
+        if work is None:
+            queued = self._queue.popleft()
+            if queued is not None:
+                work = Work(request=queued.request, chain=queued.chain)
+            if self.hungry:
+                self._on_hungry()
+        return work
+
+    async def _wait_for_change(self, until: float | None) -> None:
+        if self._closed:
+            return
+        self._changed = anyio.Event()
+        if until is None:
+            await self._changed.wait()
+        else:
+            with anyio.move_on_after(max(until - self._clock.now(), 0.0)):
+                await self._changed.wait()
+
+    async def _admit(self, work: Work) -> bool:
+        """Wait until the limits let ``work`` go, and charge it. False when it may not go or the lane closed."""
+        refusal = self._refusal(work.request)
+        if refusal is not None:
+            await self._outcome.failed(self, work, refusal, None)
+            return False
+        if self._rate_cap:
+            await self._rate_cap.acquire()
+        if self._pacer:
+            return await self._pace(work)
+        return not self._closed
+
+    def _refusal(self, request: Request) -> ProviderError | None:
+        """Why ``request`` cannot be sent here at all."""
+        if self.exhausted:
+            return self.exhausted
+        if request.operation not in self.provider.operations:
+            return Permanent(
+                f"provider {self.name!r} cannot do {request.operation!r}, only {', '.join(self.provider.operations)}",
+                code="unsupported_operation",
+            )
+        return None
+
+    async def _pace(self, work: Work) -> bool:
+        estimate = self.provider.estimate(work.request)
+        limit = self._pacer.oversized(estimate)
+        if limit is not None:
+            tokens = estimate.input_tokens + (estimate.output_tokens or 0)
+            message = f"about {tokens} tokens are more than the whole {limit} limit of provider {self.name!r}"
+            await self._outcome.failed(self, work, Permanent(message, code="over_limit"), None)
+            return False
+        while (wait := self._pacer.wait(estimate)) > 0:
+            await self._wait_for_change(self._clock.now() + wait)
+            if self._closed:
+                return False
+        self._pacer.charge(estimate)
+        return True
+
+    async def _attempt(self, work: Work) -> None:
+        work.attempts += 1
+        work.lane_attempts += 1
+        started = self._clock.now()
+        if work.started is None:
+            work.started = started
+        self.in_flight += 1
+        try:
+            with anyio.fail_after(self._timeout):
+                response = await self.provider.complete(work.request, timeout=self._timeout)
+        except TimeoutError:
+            failure = Transient(f"no answer within {self._timeout:g} s", code="timeout")
+            outcome = self._outcome.failed(self, work, failure, self._clock.now() - started)
+        except ProviderError as failure:
+            outcome = self._outcome.failed(self, work, failure, self._clock.now() - started)
+        except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
+            outcome = self._outcome.broke(self, work, error, self._clock.now() - started)
+        else:
+            self.reached = True
+            outcome = self._outcome.succeeded(self, work, response, self._clock.now() - started)
+        finally:
+            self.in_flight -= 1
+        await outcome

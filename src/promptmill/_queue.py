@@ -1,0 +1,129 @@
+"""The queue of a lane: by priority, bounded in memory, spilling to a temporary file beyond that.
+
+Spilling lets the feeder go on for the sake of another lane that is hungry, so a slow lane never starves a quick one,
+and memory does not grow with the number of inputs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from typing import IO, Final
+
+import msgspec
+
+from promptmill.models import PRIORITIES, Request
+
+FLOOR: Final = 10
+"""Every tenth request is taken from the lowest class that waits, so that it is never starved."""
+
+_LENGTH_BYTES: Final = 4
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """A request and the names of the providers to try for it."""
+
+    request: Request
+    chain: tuple[str, ...]
+
+
+class _Spool:
+    """First in, first out, in a temporary file. Reads and writes are small and stay in the page cache."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="promptmill-")  # noqa: SIM115 - closed by close()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(Queued)
+        self._read_at = 0
+        self._write_at = 0
+        self.count = 0
+
+    def append(self, item: Queued) -> None:
+        data = self._encoder.encode(item)
+        self._file.seek(self._write_at)
+        self._file.write(len(data).to_bytes(_LENGTH_BYTES) + data)
+        self._write_at += _LENGTH_BYTES + len(data)
+        self.count += 1
+
+    def popleft(self) -> Queued:
+        self._file.seek(self._read_at)
+        size = int.from_bytes(self._file.read(_LENGTH_BYTES))
+        item = self._decoder.decode(self._file.read(size))
+        self._read_at += _LENGTH_BYTES + size
+        self.count -= 1
+        if not self.count:
+            self._read_at = self._write_at = 0
+            self._file.truncate(0)
+        return item
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Class:
+    """The requests of one priority: the front in memory, the rest on disk, in order."""
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._front: deque[Queued] = deque()
+        self._spool: _Spool | None = None
+
+    def append(self, item: Queued) -> None:
+        if len(self._front) < self._memory and not (self._spool and self._spool.count):
+            self._front.append(item)
+            return
+        if self._spool is None:
+            self._spool = _Spool()
+        self._spool.append(item)
+
+    def appendleft(self, item: Queued) -> None:
+        self._front.appendleft(item)
+
+    def popleft(self) -> Queued:
+        item = self._front.popleft()
+        if not self._front and self._spool:
+            for _ in range(min(self._memory, self._spool.count)):
+                self._front.append(self._spool.popleft())
+        return item
+
+    def __len__(self) -> int:
+        return len(self._front) + (self._spool.count if self._spool else 0)
+
+    def close(self) -> None:
+        if self._spool:
+            self._spool.close()
+
+
+class LaneQueue:
+    """Requests waiting for one provider. ``memory`` is how many of each priority are kept in memory."""
+
+    def __init__(self, memory: int) -> None:
+        self._classes = {priority: _Class(memory) for priority in PRIORITIES}
+        self._urgent_first = list(self._classes.values())
+        self._taken = 0
+        self._length = 0
+
+    def append(self, item: Queued) -> None:
+        self._classes[item.request.priority].append(item)
+        self._length += 1
+
+    def appendleft(self, item: Queued) -> None:
+        """Give an item back to the front of its class."""
+        self._classes[item.request.priority].appendleft(item)
+        self._length += 1
+
+    def popleft(self) -> Queued | None:
+        """The next item: the most urgent class first, but every tenth time the least urgent one."""
+        if not self._length:
+            return None
+        self._length -= 1
+        self._taken += 1
+        ordered = reversed(self._urgent_first) if self._taken % FLOOR == 0 else iter(self._urgent_first)
+        return next(waiting for waiting in ordered if len(waiting)).popleft()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def close(self) -> None:
+        for waiting in self._urgent_first:
+            waiting.close()

@@ -1,0 +1,181 @@
+"""What a run came to: tallied while it goes, summed up at its end."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from promptmill.interfaces import AttemptFailed, Observer
+from promptmill.models import Result
+
+FORMAT_VERSION: Final = 1
+
+_GROWTH: Final = 1.01
+"""Each bucket of the latency histogram is 1 % wider than the one before: percentiles are right to 1 %."""
+
+_SMALLEST: Final = 1e-5
+
+
+class Latencies:
+    """Latencies in seconds, in a histogram whose size does not depend on how many there are."""
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+        self._count = 0
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._buckets[math.floor(math.log(max(seconds, _SMALLEST) / _SMALLEST, _GROWTH))] += 1
+        self._count += 1
+        self._sum += seconds
+
+    @property
+    def mean(self) -> float | None:
+        return self._sum / self._count if self._count else None
+
+    def percentile(self, share: float) -> float | None:
+        """The latency that ``share`` (0 to 1) of the calls did not exceed; None without any."""
+        wanted = math.ceil(share * self._count)
+        for bucket in sorted(self._buckets):
+            wanted -= self._buckets[bucket]
+            if wanted <= 0:
+                return float(_SMALLEST * _GROWTH ** (bucket + 0.5))
+        return None
+
+    def summary(self) -> LatencySummary:
+        return LatencySummary(
+            mean=_rounded(self.mean),
+            p50=_rounded(self.percentile(0.50)),
+            p95=_rounded(self.percentile(0.95)),
+            p99=_rounded(self.percentile(0.99)),
+        )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
+
+
+class LatencySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds; of the calls that decided a request's outcome."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class ProviderSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What one provider did. Tokens are None when it reported none."""
+
+    succeeded: int = 0
+    failed: int = 0
+    attempts: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_s: LatencySummary = LatencySummary()
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The summary object (a contract). Money is None when it is not known."""
+
+    format_version: int = FORMAT_VERSION
+    run_id: str
+    total: int
+    succeeded: int
+    failed: int
+    skipped: int
+    elapsed_s: float
+    requests_per_s: float
+    latency_s: LatencySummary
+    attempts: int
+    cost_usd: float | None = None
+    cost_all_realtime_usd: float | None = None
+    saved_usd: float | None = None
+    by_provider: dict[str, ProviderSummary] = {}
+    resumable: bool = False
+
+
+class _ProviderTally:
+    def __init__(self) -> None:
+        self.succeeded = 0
+        self.failed = 0
+        self.attempts = 0
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.latencies = Latencies()
+
+    def add(self, result: Result) -> None:
+        self.succeeded += result.status == "ok"
+        self.failed += result.status == "failed"
+        self.attempts += result.ok
+        if result.latency_s is not None:
+            self.latencies.add(result.latency_s)
+        if result.usage.input_tokens is not None:
+            self.input_tokens = (self.input_tokens or 0) + result.usage.input_tokens
+        if result.usage.output_tokens is not None:
+            self.output_tokens = (self.output_tokens or 0) + result.usage.output_tokens
+
+    def summary(self) -> ProviderSummary:
+        return ProviderSummary(
+            succeeded=self.succeeded,
+            failed=self.failed,
+            attempts=self.attempts,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            latency_s=self.latencies.summary(),
+        )
+
+
+class Tally(Observer):
+    """Counts results as they finish."""
+
+    def __init__(self) -> None:
+        self.succeeded = 0
+        self.failed = 0
+        self.skipped = 0
+        self.errors: Counter[str] = Counter()
+        """Failed requests by ``error.code``."""
+        self.tokens = 0
+        """Input and output tokens reported so far."""
+        self._latencies = Latencies()
+        self._providers: dict[str, _ProviderTally] = {}
+
+    def attempt_failed(self, event: AttemptFailed) -> None:
+        if event.latency_s is not None:
+            self._of(event.provider).attempts += 1
+
+    def _of(self, provider: str) -> _ProviderTally:
+        return self._providers.setdefault(provider, _ProviderTally())
+
+    def request_finished(self, result: Result) -> None:
+        self.succeeded += result.status == "ok"
+        self.failed += result.status == "failed"
+        self.skipped += result.status == "skipped"
+        self.tokens += (result.usage.input_tokens or 0) + (result.usage.output_tokens or 0)
+        if result.error is not None:
+            self.errors[result.error.code] += 1
+        if result.latency_s is not None:
+            self._latencies.add(result.latency_s)
+        if result.provider is not None:
+            self._of(result.provider).add(result)
+
+    def summary(self, *, run_id: str, total: int, elapsed: float, resumable: bool) -> Summary:
+        """Sum up. ``total`` is the number of inputs, ``elapsed`` the seconds of the run phase."""
+        finished = self.succeeded + self.failed + self.skipped
+        return Summary(
+            run_id=run_id,
+            total=total,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            skipped=self.skipped,
+            elapsed_s=round(elapsed, 4),
+            requests_per_s=round(finished / elapsed, 3) if elapsed > 0 else 0.0,
+            latency_s=self._latencies.summary(),
+            attempts=sum(tally.attempts for tally in self._providers.values()),
+            by_provider={name: tally.summary() for name, tally in sorted(self._providers.items())},
+            resumable=resumable,
+        )
