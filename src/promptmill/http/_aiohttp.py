@@ -1,0 +1,198 @@
+"""The default backend: a thin adapter over ``aiohttp.ClientSession``."""
+
+from __future__ import annotations
+
+import io
+import math
+import socket
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import aiohttp
+import anyio.to_thread
+import msgspec
+from aiohttp.connector import Connection
+from yarl import URL
+
+from promptmill.errors import NeverSent
+from promptmill.http._aiohttp_errors import FOREIGN, failure_after, failure_before
+from promptmill.http._connecting import KEEP_IDLE_CONNECTION, USER_AGENT, proxy_for, socket_options, tls_context
+from promptmill.http._failures import bad_proxy, bad_url, origin, quoted
+from promptmill.http._inflating import ACCEPT_ENCODING, decoded, too_large, wire_limit
+from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
+
+_TARGETS_KEPT: Final = 256
+_LONGEST_HEADER: Final = 64 * 1024
+_MOST_HEADERS: Final = 256
+_LARGE_BODY: Final = 1024 * 1024
+"""aiohttp warns about longer bodies given as bytes, and writes a file in pieces."""
+
+
+class AiohttpClient(HttpClient):
+    """One session and one pool of connections. See :class:`HttpClient` for what it promises."""
+
+    def __init__(self, settings: HttpSettings, connections: int | None) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._limit = settings.max_response_bytes
+        self._target = lru_cache(_TARGETS_KEPT)(self._prepare)
+
+    async def aopen(self) -> None:
+        options = socket_options()
+        connector = aiohttp.TCPConnector(
+            limit=self._connections or 0,
+            keepalive_timeout=KEEP_IDLE_CONNECTION,
+            ssl=await anyio.to_thread.run_sync(tls_context, self._settings),
+            # The system's resolver, also where aiodns happens to be installed: it knows VPNs and /etc/hosts.
+            resolver=aiohttp.ThreadedResolver(),
+            socket_factory=lambda address: _socket(address, options),
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"accept-encoding": ACCEPT_ENCODING, "user-agent": USER_AGENT},
+            skip_auto_headers=("accept", "content-type"),
+            auto_decompress=False,
+            # Proxies are looked up here, once per URL: aiohttp would use two threads for each request, and read .netrc.
+            trust_env=False,
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+            max_headers=_MOST_HEADERS,
+            request_class=_Request,
+        )
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, timeout: float
+    ) -> HttpResponse:
+        if timeout <= 0:
+            raise NeverSent(f"no time is left to ask {origin(url)!r}", code="connect_timeout")
+        target = self._target(url)
+        attempt = _Attempt(url, target.proxy)
+        try:
+            response = await self._session.request(
+                method,
+                target.url,
+                data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=target.proxy_url,
+                timeout=aiohttp.ClientTimeout(
+                    total=timeout if timeout < math.inf else None,
+                    sock_connect=min(self._settings.connect_timeout, timeout),
+                ),
+                middlewares=(attempt,),
+            )
+        except FOREIGN as error:
+            # What comes by here is the clock of the whole call, and what aiohttp finds wrong before it begins.
+            raise attempt.failure(error) from error
+        try:
+            return await self._read(response)
+        except FOREIGN as error:
+            raise failure_after(error, url) from error
+        finally:
+            # After the whole body this does nothing: the connection is back in the pool by then.
+            response.close()
+
+    async def _read(self, response: aiohttp.ClientResponse) -> HttpResponse:
+        headers = {name.lower(): _clean(value) for name, value in response.headers.items()}
+        encoding = headers.get("content-encoding", "").strip().lower()
+        most = wire_limit(self._limit, encoding)
+        content = response.content
+        body = await content.readany()
+        if not content.at_eof():
+            parts = [body]
+            size = len(body)
+            while not content.at_eof() and size <= most:
+                part = await content.readany()
+                parts.append(part)
+                size += len(part)
+            body = b"".join(parts)
+        if len(body) > most:
+            raise too_large(self._limit, response.status)
+        return HttpResponse(response.status, headers, await decoded(body, encoding, self._limit, response.status))
+
+    def _prepare(self, url: str) -> _Target:
+        try:
+            proxy = proxy_for(url, self._settings)
+            parsed = URL(url)
+        except ValueError as error:
+            raise bad_url(url, quoted(str(error))) from error
+        return _Target(parsed, proxy, None if proxy is None else _proxy_url(proxy))
+
+
+class _Target(msgspec.Struct, frozen=True):
+    """A URL of the caller's, made ready once for all its requests."""
+
+    url: Any
+    proxy: str | None
+    proxy_url: Any
+
+
+class _Request(aiohttp.ClientRequest):
+    """Remembers whether it got a connection. Before that, no byte of it can have left."""
+
+    connected = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        self.connected = True
+        return await super().send(conn)
+
+
+class _Attempt:
+    """aiohttp's middleware around one request.
+
+    Translating here, and not around the session's call, also keeps aiohttp from sending a GET, PUT or DELETE a second
+    time when the connection breaks: it never sees the exceptions upon which it would.
+    """
+
+    __slots__ = ("_proxy", "_request", "_url")
+
+    def __init__(self, url: str, proxy: str | None) -> None:
+        self._url = url
+        self._proxy = proxy
+        self._request: aiohttp.ClientRequest | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        self._request = request
+        try:
+            return await handler(request)
+        except FOREIGN as error:
+            raise self.failure(error) from error
+
+    def failure(self, error: Exception) -> Exception:
+        if isinstance(self._request, _Request) and self._request.connected:
+            return failure_after(error, self._url)
+        return failure_before(error, self._url, self._proxy)
+
+
+def _proxy_url(proxy: str) -> URL:
+    try:
+        parsed = URL(proxy)
+    except ValueError as error:
+        raise bad_proxy(proxy, quoted(str(error))) from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise bad_proxy(proxy, "it is not an http:// or https:// URL (the httpx backend can do SOCKS)")
+    return parsed
+
+
+def _socket(address: Any, options: list[tuple[int, int, int]]) -> socket.socket:
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    try:
+        for option in options:
+            made.setsockopt(*option)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _clean(value: str) -> str:
+    """A header value without the surrogates that stand for bytes which are not UTF-8."""
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
