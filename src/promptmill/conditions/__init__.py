@@ -1,0 +1,1 @@
+"""Built-in routing conditions, one module each."""

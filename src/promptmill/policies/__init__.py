@@ -1,0 +1,1 @@
+"""Built-in retry policies, one module each."""

@@ -1,0 +1,93 @@
+"""Sinks that append to one file: a position is the length of the file."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from anyio import to_thread
+
+from promptmill.errors import StorageError
+from promptmill.files import DurableFile
+from promptmill.interfaces import Position, Sink
+from promptmill.models import Result
+
+
+class AppendingSink(Sink):
+    """Writes each group with one append, so that only whole records are ever behind the last position."""
+
+    header = b""
+    """What an empty file starts with."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: DurableFile | None = None
+        self._length = 0
+
+    @abstractmethod
+    def encode(self, results: Sequence[Result]) -> bytes:
+        """The bytes of a group of results: whole records. Called in a worker thread."""
+
+    async def start(self, position: Position | None) -> None:
+        """Refuse a file that is not empty (``position`` is None) or shorter than its position (E0610, E0611)."""
+        await to_thread.run_sync(self._start, position)
+
+    async def write(self, results: Sequence[Result]) -> None:
+        if results:
+            await to_thread.run_sync(self._write, results)
+
+    async def commit(self) -> Position:
+        """``{"bytes": n}``: the length of the file up to here."""
+        await to_thread.run_sync(self._opened().fsync)
+        return {"bytes": self._length}
+
+    async def aclose(self) -> None:
+        if self._file is not None:
+            await to_thread.run_sync(self._file.close)
+
+    def _start(self, position: Position | None) -> None:
+        length = _length_of(position, self.path)
+        if length and not self.path.exists():
+            raise self._shorter(0, length)
+        self._file = DurableFile.open(self.path)
+        size = self._file.size()
+        if position is None and size:
+            raise StorageError(
+                f"the output {str(self.path)!r} holds {size} bytes that are not of this run",
+                code="E0610",
+                hint="move or delete it, or name another file in the job's sinks",
+            )
+        if size < length:
+            raise self._shorter(size, length)
+        if size > length:
+            self._file.truncate(length)
+        self._length = length
+        if not length and self.header:
+            self._append(self.header)
+
+    def _shorter(self, size: int, length: int) -> StorageError:
+        return StorageError(
+            f"the output {str(self.path)!r} has {size} bytes, and {length} were written: it was changed since",
+            code="E0611",
+            hint="put the file back, or delete it and write it anew from the journal with `promptmill export`",
+        )
+
+    def _write(self, results: Sequence[Result]) -> None:
+        self._append(self.encode(results))
+
+    def _append(self, data: bytes) -> None:
+        self._opened().write(data)
+        self._length += len(data)
+
+    def _opened(self) -> DurableFile:
+        if self._file is None:
+            raise RuntimeError("start() comes before write() and commit()")
+        return self._file
+
+
+def _length_of(position: Position | None, path: Path) -> int:
+    length = 0 if position is None else position.get("bytes")
+    if not isinstance(length, int) or length < 0:
+        raise StorageError(f"the position kept for {str(path)!r} is not of this sink: {position!r}", code="E0611")
+    return length

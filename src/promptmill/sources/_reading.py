@@ -1,0 +1,105 @@
+"""Sources that read files: a pass runs in worker threads, a bounded group of rows at a time."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Final
+
+import anyio
+from anyio import to_thread
+from pydantic import Field
+
+from promptmill.interfaces import Source
+from promptmill.models import BadRow, Row
+from promptmill.options import SourceOptions
+from promptmill.sources._bytes import CHUNK_BYTES, STDIN, ByteStream, InputFile, content_hash, find_files, open_bytes
+from promptmill.sources._lines import MAX_LINE_BYTES
+
+_GROUP_ROWS: Final = 512
+_GROUP_BYTES: Final = 4 * 1024 * 1024
+"""A group ends when it holds this many rows or when this many bytes were read for it."""
+
+Sized = tuple[Row | BadRow, int]
+"""A row and the bytes it was read from."""
+
+
+class FileSource(Source):
+    """Reads ``paths`` (names, globs, ``-``) one after the other. The files are chosen once, when it opens."""
+
+    def __init__(self, paths: Sequence[str], base_dir: Path) -> None:
+        self._paths = tuple(paths)
+        self._base_dir = base_dir
+        self._files: list[InputFile] = []
+        self._spool: Path | None = None
+
+    @abstractmethod
+    def parse(self, stream: ByteStream, name: str) -> Generator[Sized, None, None]:
+        """The rows of one file. Called in worker threads."""
+
+    async def aopen(self) -> None:
+        """Find the files, and copy standard input to a temporary file, so that it can be read again.
+
+        Raises:
+            InputError: a path names no file (E0301).
+        """
+        if STDIN in self._paths:
+            await self._spool_stdin()
+        self._files = await to_thread.run_sync(find_files, self._paths, self._base_dir, self._spool)
+
+    async def aclose(self) -> None:
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(partial(spool.unlink, missing_ok=True))
+
+    async def rows(self) -> AsyncIterator[Sequence[Row | BadRow]]:
+        with closing(self._read()) as reading:
+            while group := await to_thread.run_sync(_next_group, reading):
+                yield group
+
+    async def fingerprint(self) -> str:
+        """Hash of the decompressed content of all files; names and times do not count."""
+        return await to_thread.run_sync(content_hash, self._files)
+
+    def _read(self) -> Generator[Sized, None, None]:
+        for file in self._files:
+            with open_bytes(file) as stream:
+                yield from self.parse(stream, file.name)
+
+    async def _spool_stdin(self) -> None:
+        descriptor, name = await to_thread.run_sync(partial(tempfile.mkstemp, prefix="promptmill-stdin-"))
+        self._spool = Path(name)
+        async with await anyio.open_file(descriptor, "wb") as spool:
+            # Given up on cancellation: a read from a terminal or an idle pipe may never return.
+            while chunk := await to_thread.run_sync(sys.stdin.buffer.read, CHUNK_BYTES, abandon_on_cancel=True):
+                await spool.write(chunk)
+
+
+class FileSourceOptions(SourceOptions):
+    """Options all file sources have. ``suffixes`` are the endings that choose the source when the job names none."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    path: str | list[str] = Field(description="A file, a glob, - for standard input, or a list of these.")
+    max_line: int = Field(MAX_LINE_BYTES, ge=1, description="Longest row in bytes; longer ones become failed records.")
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else self.path
+
+
+def _next_group(reading: Iterator[Sized]) -> list[Row | BadRow]:
+    group: list[Row | BadRow] = []
+    size = 0
+    for row, length in reading:
+        group.append(row)
+        size += length
+        if len(group) >= _GROUP_ROWS or size >= _GROUP_BYTES:
+            break
+    return group
