@@ -1,0 +1,100 @@
+"""One endpoint of one server: its URL and headers, made once, and every failure turned into its class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from promptmill import jsontext
+from promptmill.clock import Clock
+from promptmill.errors import AuthFailed, Permanent, ProviderError
+from promptmill.http import HttpClient, HttpResponse, HttpSettings, open_client
+from promptmill.interfaces import Opened
+from promptmill.jsontext import JSON
+from promptmill.models import Response
+from promptmill.secrets import MASK, Secret
+from promptmill_openai.failures import failure_of_reply
+
+_SHORTEST_SECRET: Final = 8
+"""Characters. Local servers are given keys like ``EMPTY``: masking those would only spoil messages."""
+
+
+class Endpoint(Opened):
+    """Sends JSON bodies to ``url`` and reads the replies. ``key`` is None where no Authorization header is sent."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        key: Secret | None,
+        settings: HttpSettings,
+        connections: int | None,
+        clock: Clock,
+    ) -> None:
+        self.url = url
+        self._headers = dict(headers)
+        self.key = key
+        self._settings = settings
+        self._connections = connections
+        self._clock = clock
+        self._client: HttpClient | None = None
+
+    async def aopen(self) -> None:
+        if self.key is not None:
+            self._headers["authorization"] = f"Bearer {self.key.reveal()}"
+        client = open_client(self._settings, connections=self._connections)
+        await client.aopen()
+        self._client = client
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def ask(self, body: JSON, *, timeout: float, read: Callable[[HttpResponse], Response]) -> Response:
+        """POST ``body`` and return what ``read`` makes of a reply with status 2xx.
+
+        Raises:
+            ProviderError: the call failed, or ``read`` raised one. No message holds the key, even if the server sent
+                it back.
+        """
+        if self._client is None:
+            raise RuntimeError(f"the endpoint {self.url!r} is not open: use the provider inside 'async with'")
+        reply = await self._client.post(self.url, headers=self._headers, body=_encoded(body), timeout=timeout)
+        if 200 <= reply.status <= 299:
+            try:
+                return read(reply)
+            except ProviderError:
+                masked = self._masked(reply)
+                if masked is reply:
+                    raise
+            return read(masked)
+        raise self._failure(self._masked(reply))
+
+    def _failure(self, reply: HttpResponse) -> ProviderError:
+        failure = failure_of_reply(reply, wall=self._clock.wall())
+        if isinstance(failure, AuthFailed) and self.key is None:
+            return AuthFailed(
+                f"{failure.message} (no key was sent to {self.url!r}: name one with api_key: env:NAME)",
+                code=failure.code,
+                http_status=failure.http_status,
+                request_id=failure.request_id,
+            )
+        return failure
+
+    def _masked(self, reply: HttpResponse) -> HttpResponse:
+        """The reply without our key in it; the same object when the key is not there."""
+        key = self.key.reveal().encode() if self.key is not None else b""
+        if len(key) < _SHORTEST_SECRET or key not in reply.body:
+            return reply
+        return msgspec.structs.replace(reply, body=reply.body.replace(key, MASK.encode()))
+
+
+def _encoded(body: JSON) -> bytes:
+    try:
+        return jsontext.encode(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Permanent(f"the request cannot be written as JSON: {error}", code="bad_request") from error

@@ -1,0 +1,137 @@
+"""From a chat reply to a :class:`Response`: tolerant of servers, strict about what counts as an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from promptmill.errors import BadOutput, Transient
+from promptmill.http import HttpResponse
+from promptmill.jsontext import JSON
+from promptmill.models import Response, Tier
+from promptmill_openai.failures import failure_inside
+from promptmill_openai.usage import chat_usage
+
+FINISH_REASONS: Final[Mapping[str, str]] = {
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "max_output_tokens": "length",
+    "safety": "content_filter",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+}
+"""Other servers' words for the five reasons (compared in lower case); unknown ones pass through as they came."""
+
+_CANONICAL: Final = frozenset({"stop", "length", "content_filter", "tool_calls", "refusal"})
+_BROKEN_OFF: Final = frozenset({"error", "abort", "insufficient_system_resource"})
+"""Finish reasons of an answer the server did not end. Source: OpenRouter, vLLM and SGLang, DeepSeek."""
+
+
+def read_chat(reply: HttpResponse, *, model: str | None) -> Response:
+    """Read a chat completion with status 2xx. ``model`` is the one asked for, kept when the reply names none.
+
+    Only the first choice is read; the others stay in ``body``.
+
+    Raises:
+        ProviderError: the body is no chat completion (``bad_json``, ``bad_reply``, ``empty_reply``), holds an error
+            instead of an answer, or an answer that the server broke off (``broken_off``).
+    """
+    value = read_object(reply, member="choices")
+    choices = value.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        raise bad_reply(reply, "holds no choices", code="empty_reply")
+    if choice.get("error"):
+        raise failure_inside(choice["error"], reply, otherwise=500)
+    finish_reason = finish_reason_of(choice.get("finish_reason"), reply)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise bad_reply(reply, "holds a choice without a message")
+    text, refusal = _text(message.get("content")), message.get("refusal") or _refusal_part(message.get("content"))
+    if isinstance(refusal, str) and refusal:
+        text, finish_reason = refusal, "refusal"
+    return Response(
+        text=text,
+        finish_reason=finish_reason,
+        model=model_of(value, model),
+        tier=tier_of(value),
+        usage=chat_usage(value.get("usage")),
+        request_id=reply.headers.get("x-request-id"),
+        body=reply.body,
+    )
+
+
+def read_object(reply: HttpResponse, *, member: str) -> dict[str, JSON]:
+    """The reply as a JSON object in which ``member`` is expected.
+
+    Raises:
+        ProviderError: it is no JSON object, or it holds an error and nothing under ``member``.
+    """
+    if not reply.body.strip():
+        raise bad_reply(reply, "is empty", code="empty_reply")
+    try:
+        value = reply.json()
+    except BadOutput as failure:
+        failure.request_id = reply.headers.get("x-request-id")
+        raise
+    if isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("error"):
+        value = value[0]
+    if not isinstance(value, dict):
+        raise bad_reply(reply, "is not a JSON object")
+    if not value.get(member) and (value.get("error") or value.get("object") == "error"):
+        raise failure_inside(value.get("error") or value, reply, otherwise=500)
+    return value
+
+
+def bad_reply(reply: HttpResponse, what: str, *, code: str = "bad_reply") -> BadOutput:
+    """An answer of the wrong shape, ready to be raised; ``what`` ends the sentence that begins with "the reply"."""
+    return BadOutput(
+        f"the reply {what}: {reply.excerpt()}",
+        code=code,
+        http_status=reply.status,
+        request_id=reply.headers.get("x-request-id"),
+    )
+
+
+def finish_reason_of(reason: JSON, reply: HttpResponse) -> str | None:
+    """The reason in our words. Raises Transient when it says that the server broke the answer off."""
+    if not isinstance(reason, str) or not reason:
+        return None
+    lower = reason.lower()
+    if lower in _BROKEN_OFF:
+        raise Transient(
+            f"the server broke the answer off: finish_reason {reason!r}",
+            code="broken_off",
+            http_status=reply.status,
+            request_id=reply.headers.get("x-request-id"),
+        )
+    return lower if lower in _CANONICAL else FINISH_REASONS.get(lower, reason)
+
+
+def model_of(value: Mapping[str, JSON], otherwise: str | None) -> str | None:
+    """The model the reply names, else the one given."""
+    model = value.get("model")
+    return model if isinstance(model, str) and model else otherwise
+
+
+def tier_of(value: Mapping[str, JSON]) -> Tier:
+    """The tier the reply says was used; it may differ from the one asked for."""
+    return "flex" if value.get("service_tier") == "flex" else "realtime"
+
+
+def _text(content: JSON) -> str | None:
+    if isinstance(content, list):
+        parts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        return "".join(parts) if parts else None
+    return content if isinstance(content, str) else None
+
+
+def _refusal_part(content: JSON) -> str | None:
+    parts = content if isinstance(content, list) else ()
+    refusals = (part["refusal"] for part in parts if isinstance(part, dict) and part.get("type") == "refusal")
+    return next((refusal for refusal in refusals if isinstance(refusal, str)), None)

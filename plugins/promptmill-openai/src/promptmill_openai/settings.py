@@ -1,0 +1,117 @@
+"""Options that all providers of this plugin share: where the server is, the key for it, and what to add to a call."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field
+
+from promptmill.errors import UsageError
+from promptmill.http import HttpSettings
+from promptmill.options import BuildContext, ProviderOptions, SecretRef
+from promptmill.secrets import Secret
+from promptmill_openai.address import DEFAULT_BASE_URL, is_official, normalised
+from promptmill_openai.endpoint import Endpoint
+
+KEY_VARIABLE: Final = "OPENAI_API_KEY"
+BASE_URL_VARIABLE: Final = "OPENAI_BASE_URL"
+
+_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
+_OWN_HEADERS: Final = frozenset({"content-type", "content-length", "transfer-encoding", "content-encoding", "host"})
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
+
+
+def _checked_value(value: str) -> str:
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError("a header value is printable ASCII on one line")
+    return value
+
+
+def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name in headers:
+        lower = name.lower()
+        if lower in _SECRET_HEADERS:
+            raise ValueError(
+                f"headers must not hold {name!r}: keys are never written into a job, use api_key: env:NAME"
+            )
+        if lower in _OWN_HEADERS or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"headers cannot set {name!r}: it is set by promptmill, or no header name")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+HeaderValue = Annotated[str, AfterValidator(_checked_value)]
+
+
+class OpenAIOptions(ProviderOptions):
+    """Base of the options of this plugin's providers."""
+
+    model: str = Field(min_length=1, description="The model that answers when a request names none.")
+    base_url: Annotated[str, AfterValidator(normalised)] | None = Field(
+        None, description=f"Where the API is; default: {BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}."
+    )
+    api_key: SecretRef | None = Field(
+        None, description=f"The key; default: env:{KEY_VARIABLE}, for OpenAI's own hosts only."
+    )
+    organization: HeaderValue | None = Field(None, description="Sent as OpenAI-Organization.")
+    project: HeaderValue | None = Field(None, description="Sent as OpenAI-Project.")
+    headers: Annotated[dict[str, HeaderValue], AfterValidator(_checked_headers)] = Field(
+        {}, description="Further headers of every call."
+    )
+    extra_body: dict[str, Any] = Field({}, description="Members merged into every request body; they win.")
+    http: HttpSettings = HttpSettings()
+
+    def endpoint(self, path: str, context: BuildContext) -> Endpoint:
+        """The endpoint at ``path`` (``/chat/completions``) below the base URL, with its key; not open yet.
+
+        Raises:
+            UsageError: the base URL in the environment is wrong, or a key is missing or cannot be one.
+        """
+        base_url = self.base_url or _base_url_from_environment()
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        if self.organization:
+            headers["openai-organization"] = self.organization
+        if self.project:
+            headers["openai-project"] = self.project
+        return Endpoint(
+            base_url + path,
+            headers=headers | self.headers,
+            key=self._key(base_url, context),
+            settings=self.http,
+            connections=self.max_concurrency,
+            clock=context.clock,
+        )
+
+    def _key(self, base_url: str, context: BuildContext) -> Secret | None:
+        """The key for this server. The default key belongs to OpenAI and goes nowhere else."""
+        if self.api_key is None and not is_official(base_url):
+            return None
+        if self.api_key is None and not os.environ.get(KEY_VARIABLE):
+            raise UsageError(
+                f"the provider {context.name!r} has no key for {base_url!r}: {KEY_VARIABLE} is not set or empty",
+                code="E0110",
+                hint=f"export {KEY_VARIABLE}=..., or name the key in the job with api_key: env:NAME or file:path",
+            )
+        reference = self.api_key or SecretRef(f"env:{KEY_VARIABLE}")
+        key = reference.resolve(context.base_dir)
+        if not re.fullmatch(r"[\x21-\x7e]+", key.reveal()):
+            raise UsageError(
+                f"the key from {reference} for the provider {context.name!r} is not one word of printable ASCII",
+                code="E0113",
+                hint="check for blanks, line breaks and quotation marks that came along when it was copied",
+            )
+        return key
+
+
+def _base_url_from_environment() -> str:
+    value = os.environ.get(BASE_URL_VARIABLE, "").strip()
+    if not value:
+        return DEFAULT_BASE_URL
+    try:
+        return normalised(value)
+    except ValueError as error:
+        raise UsageError(
+            f"the environment variable {BASE_URL_VARIABLE} cannot be used: {error}", code="E0112"
+        ) from error

@@ -1,0 +1,36 @@
+"""Token counts as servers report them: missing, null, partial or absurd counts are unknown, never zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from promptmill.jsontext import JSON
+from promptmill.models import UNKNOWN_USAGE, Usage
+
+MOST_TOKENS: Final = 1_000_000_000
+"""A count above this is no count of tokens: unknown."""
+
+
+def chat_usage(usage: JSON) -> Usage:
+    """Usage of a chat reply.
+
+    ``reasoning_tokens`` at the top is SGLang's, ``prompt_cache_hit_tokens`` DeepSeek's; the rest is OpenAI's.
+    """
+    if not isinstance(usage, dict):
+        return UNKNOWN_USAGE
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    return Usage(
+        input_tokens=_count(usage, "prompt_tokens"),
+        cached_tokens=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
+        output_tokens=_count(usage, "completion_tokens"),
+        reasoning_tokens=_count(usage, "reasoning_tokens") if reasoning is None else reasoning,
+    )
+
+
+def _count(usage: Mapping[str, JSON] | JSON, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
