@@ -29,7 +29,7 @@ from typing import ClassVar
 
 import msgspec
 
-from promptmill.models import ErrorInfo
+from promptmill.models import ErrorInfo, Result
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -127,8 +127,10 @@ class RunStopped(PromptmillError):
     """A run ended before all requests had. What has finished is kept; the rest can be run later.
 
     ``exit_code`` is the instance's: 3 no authentication or connection, 4 quota, 5 failure rate, 6 storage, 70 a
-    broken plugin, 130 and 143 interrupted.
+    broken plugin, 130 and 143 interrupted. ``results`` are the finished ones when the run was gathered.
     """
+
+    results: tuple[Result, ...] = ()
 
     def __init__(self, message: str, *, code: str, exit_code: int, hint: str | None = None) -> None:
         super().__init__(message, code=code, hint=hint)

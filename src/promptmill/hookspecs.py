@@ -14,12 +14,12 @@ entry point is named ``kind.name`` in the group ``promptmill``, so that listing 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pluggy
 
 if TYPE_CHECKING:
-    from promptmill.options import Register
+    from promptmill.options import Register, RegisterCommand
 
 ENTRY_POINT_GROUP: Final = "promptmill"
 
@@ -58,5 +58,5 @@ def register_observer(register: Register) -> None:
 
 
 @hookspec
-def register_command(register: Any) -> None:
+def register_command(register: RegisterCommand) -> None:
     """Offer a command: ``register(name, function)`` with a function typer can read."""

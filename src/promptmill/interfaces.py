@@ -33,10 +33,10 @@ class Opened(ABC):
     """Something with a lifetime: ``async with component:``. Override :meth:`aopen` and :meth:`aclose` as needed."""
 
     async def aopen(self) -> None:
-        """Acquire what the component needs. Called once, before anything else."""
+        """Acquire what the component needs. Called before anything else; a closed component may be opened again."""
 
     async def aclose(self) -> None:
-        """Release it. Called once, also after a failure or a cancellation."""
+        """Release it. Called once for each opening, also after a failure or a cancellation."""
 
     async def __aenter__(self) -> Self:
         await self.aopen()
@@ -154,6 +154,16 @@ class Sink(Opened):
         Raises:
             StorageError: the target cannot be written, or holds something that is not ours to touch.
         """
+
+    async def set_aside(self) -> str | None:
+        """Move what an earlier run left out of the way, without deleting it, and say where it is now.
+
+        Called before :meth:`start` when the user starts over. None: there was nothing to move.
+
+        Raises:
+            StorageError: it cannot be moved.
+        """
+        return None
 
     @abstractmethod
     async def write(self, results: Sequence[Result]) -> None:

@@ -207,3 +207,6 @@ class ObserverOptions(Options[Observer]):
 
 Register = Callable[[str, type[Options[Any]]], None]
 """What a hook implementation is handed: call it with a name and an options class."""
+
+RegisterCommand = Callable[[str, Any], None]
+"""What ``register_command`` is handed: call it with a name and a function (or an app) typer can read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from promptmill.errors import StorageError
-from promptmill.files import DurableFile
+from promptmill.files import DurableFile, rename
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
 
@@ -33,6 +34,10 @@ class AppendingSink(Sink):
         """Refuse a file that is not empty (``position`` is None) or shorter than its position (E0610, E0611)."""
         await to_thread.run_sync(self._start, position)
 
+    async def set_aside(self) -> str | None:
+        """``answers.jsonl`` becomes ``answers.jsonl.1``, or the next free number."""
+        return await to_thread.run_sync(self._set_aside)
+
     async def write(self, results: Sequence[Result]) -> None:
         if results:
             await to_thread.run_sync(self._write, results)
@@ -45,6 +50,14 @@ class AppendingSink(Sink):
     async def aclose(self) -> None:
         if self._file is not None:
             await to_thread.run_sync(self._file.close)
+
+    def _set_aside(self) -> str | None:
+        if not self.path.exists():
+            return None
+        numbers = (self.path.with_name(f"{self.path.name}.{number}") for number in itertools.count(1))
+        free = next(name for name in numbers if not name.exists())
+        rename(self.path, free)
+        return str(free)
 
     def _start(self, position: Position | None) -> None:
         length = _length_of(position, self.path)

@@ -1,0 +1,197 @@
+"""From a job file to a typed job, with every mistake named by line and column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from promptmill._config.document import Document, KeyPath
+from promptmill._config.problems import problems_of, unknown_key
+from promptmill._config.routes import read_routes
+from promptmill._config.spec import TEMPLATE_KEYS, JobSpec, StopWhenSpec, TemplateSpec
+from promptmill._registry import Registry
+from promptmill._routing import Route
+from promptmill.errors import JobError, PluginError, Problem
+from promptmill.jsontext import JSON
+from promptmill.options import (
+    BuildContext,
+    Options,
+    ProviderOptions,
+    RetryOptions,
+    SinkOptions,
+    SourceOptions,
+)
+
+_SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
+_COMPRESSED: Final = (".gz", ".zst")
+
+_NOT_YET: Final = {
+    "budget": "this version cannot keep a budget; set a limit at the provider and remove the key",
+    "deadline": "this version cannot keep a deadline; remove the key",
+}
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job, checked: every name resolved, every option validated, nothing opened."""
+
+    path: Path
+    name: str
+    source: SourceOptions
+    template: TemplateSpec
+    params: Mapping[str, JSON]
+    providers: Mapping[str, ProviderOptions]
+    routes: tuple[Route, ...]
+    retry: RetryOptions
+    sinks: tuple[SinkOptions, ...]
+    order: Literal["completion", "input"]
+    stop_when: StopWhenSpec | None
+
+    @property
+    def base_dir(self) -> Path:
+        return self.path.parent
+
+
+def load_job(path: Path, registry: Registry) -> Job:
+    """Read and check a job file.
+
+    Raises:
+        JobError: with every problem found, each with its place.
+        PluginError: a named component cannot be loaded.
+    """
+    document = Document.read(path)
+    if not isinstance(document.data, dict):
+        raise JobError(
+            f"the job file {str(path)!r} is not a mapping of keys to values",
+            code="E0202",
+            hint="`promptmill init` writes a job file to start from",
+        )
+    return _Reader(document, registry).job()
+
+
+class _Reader:
+    def __init__(self, document: Document, registry: Registry) -> None:
+        self._document = document
+        self._registry = registry
+        self._problems: list[Problem] = []
+
+    def job(self) -> Job:
+        spec = self._validate(JobSpec, (), self._document.data)
+        if spec is None:
+            raise self._errors()
+        self._refuse_what_is_not_kept(spec)
+        providers = {
+            name: self._component("provider", ("providers", name), value) for name, value in spec.providers.items()
+        }
+        base_dir = self._document.path.parent
+        context = BuildContext(name=spec.name or self._document.path.stem, base_dir=base_dir)
+        routes = read_routes(self._document, spec.routes, list(providers), self._registry, context, self._problems)
+        source = self._source(spec.input)
+        template = self._template(spec.input)
+        retry = self._component("policy", ("retry",), spec.retry or {}, default="exponential")
+        sinks = self._sinks(spec)
+        if self._problems:
+            raise self._errors()
+        return Job(
+            path=self._document.path,
+            name=context.name,
+            source=source,
+            template=template,
+            params=spec.params,
+            providers=providers,
+            routes=routes,
+            retry=retry,
+            sinks=sinks,
+            order=spec.order,
+            stop_when=spec.stop_when,
+        )
+
+    def _refuse_what_is_not_kept(self, spec: JobSpec) -> None:
+        for key, advice in _NOT_YET.items():
+            if getattr(spec, key) is not None:
+                where = self._document.locate((key,), key=True)
+                self._problems.append(Problem("E0206", f"{key!r} would not be kept", where, advice))
+
+    def _source(self, given: Mapping[str, Any]) -> Any:
+        options = {key: value for key, value in given.items() if key not in TEMPLATE_KEYS}
+        path = options.get("path")
+        first = path[0] if isinstance(path, list) and path else path
+        default = _source_for(first) if isinstance(first, str) else "jsonl"
+        return self._component("source", ("input",), options, default=default, also_known=TEMPLATE_KEYS)
+
+    def _template(self, given: Mapping[str, Any]) -> Any:
+        template = self._validate(
+            TemplateSpec, ("input",), {key: value for key, value in given.items() if key in TEMPLATE_KEYS}
+        )
+        if template and template.prompt is not None and template.messages is not None:
+            where = self._document.locate(("input", "messages"), key=True)
+            self._problems.append(Problem("E0207", "`prompt` and `messages` cannot both be given", where))
+        return template
+
+    def _sinks(self, spec: JobSpec) -> tuple[Any, ...]:
+        if spec.output is not None and spec.sinks is not None:
+            where = self._document.locate(("output",), key=True)
+            hint = "`output: x.jsonl` is short for `sinks: [{use: jsonl, path: x.jsonl}]`"
+            self._problems.append(Problem("E0207", "`output` and `sinks` cannot both be given", where, hint))
+        if spec.output is not None:
+            return (self._component("sink", ("output",), {"path": spec.output}, default=_sink_for(spec.output)),)
+        if spec.sinks is None:
+            where = self._document.locate(())
+            hint = "add `output: answers.jsonl`"
+            self._problems.append(Problem("E0204", "nothing says where the results go", where, hint))
+        return tuple(self._component("sink", ("sinks", at), value) for at, value in enumerate(spec.sinks or ()))
+
+    def _component(
+        self,
+        kind: str,
+        at: KeyPath,
+        given: Mapping[str, Any],
+        default: str | None = None,
+        also_known: frozenset[str] = frozenset(),
+    ) -> Any:
+        """Validate ``given`` with the options class that its key ``use`` names."""
+        options = dict(given)
+        name = options.pop("use", default)
+        if not isinstance(name, str):
+            where = self._document.locate(at)
+            hint = f"installed: {', '.join(self._registry.names(kind)) or 'none'}"
+            self._problems.append(Problem("E0204", f"the {kind} has no `use: name`", where, hint))
+            return None
+        try:
+            model: type[Options[Any]] = self._registry.get(kind, name)
+        except PluginError as error:
+            where = self._document.locate((*at, "use"))
+            self._problems.append(Problem(error.code, error.message, where, error.hint))
+            return None
+        extra = [key for key in options if key not in model.model_fields]
+        for key in extra:
+            known = {*model.model_fields, *also_known, "use"}
+            self._problems.append(unknown_key(self._document, (*at, key), known))
+            del options[key]
+        return self._validate(model, at, options)
+
+    def _validate(self, model: type[BaseModel], at: KeyPath, value: object) -> Any:
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            self._problems += problems_of(error, self._document, at, model)
+            return None
+
+    def _errors(self) -> JobError:
+        count = len(self._problems)
+        message = self._problems[0].message if count == 1 else f"{count} problems in {str(self._document.path)!r}"
+        return JobError(message, problems=tuple(self._problems))
+
+
+def _source_for(path: str) -> str:
+    name = path.lower()
+    for suffix in _COMPRESSED:
+        name = name.removesuffix(suffix)
+    return _SUFFIXES.get(Path(name).suffix, "jsonl")
+
+
+def _sink_for(path: str) -> str:
+    return _SUFFIXES.get(Path(path.lower()).suffix, "jsonl")

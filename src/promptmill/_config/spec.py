@@ -1,0 +1,70 @@
+"""The job file as pydantic models: its fixed part. What components take is validated by their own options classes."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from promptmill.options import Duration
+
+Pluggable = dict[str, Any]
+"""``{use: name, ...options}``; validated by the options class registered under the name."""
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+
+
+class MessageSpec(_Spec):
+    """One message of the prompt; ``content`` is a Jinja2 template over the row's columns."""
+
+    role: str = Field(description="system, user, assistant or whatever the provider takes.")
+    content: str = Field(description="A template such as `{{ question }}`.")
+
+
+class TemplateSpec(_Spec):
+    """How a row becomes a request."""
+
+    id: str | None = Field(None, description="The column with the id; default custom_id, then id, else the row number.")
+    prompt: str | None = Field(None, description="Template of the user message; default: the column `prompt`.")
+    messages: list[MessageSpec] | None = Field(None, min_length=1, description="Templates of all messages.")
+    priority: str | None = Field(None, description="urgent, normal or bulk, or a template that gives one.")
+    tags: list[str] = Field(default_factory=list, description="Templates of tags that routes can ask for.")
+    keep: list[str] = Field(default_factory=list, description="Columns carried to `meta` of the result.")
+
+
+TEMPLATE_KEYS: Final = frozenset(TemplateSpec.model_fields)
+
+
+class StopWhenSpec(_Spec):
+    """When to give up on a bad run."""
+
+    failure_rate: float = Field(gt=0, le=1, description="Share of finished requests that may fail, e.g. 0.2.")
+    after: int = Field(50, ge=1, description="Finished requests before the share means anything.")
+
+
+class BudgetSpec(_Spec):
+    """The most a run may cost."""
+
+    usd: float = Field(gt=0)
+
+
+class JobSpec(_Spec):
+    """A job file."""
+
+    version: Literal[1] = Field(description="The version of this format: 1.")
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="Default: the file's stem."
+    )
+    input: dict[str, Any] = Field(description="Where the rows come from and how they become requests.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Parameters of every request: temperature, ...")
+    providers: dict[str, Pluggable] = Field(min_length=1, description="Who answers: a name for each, and its options.")
+    routes: list[dict[str, Any]] | None = Field(None, min_length=1, description="First match wins.")
+    retry: Pluggable | None = Field(None, description="What to do after a failed attempt.")
+    output: str | None = Field(None, description="Short for one jsonl sink with this path.")
+    sinks: list[Pluggable] | None = Field(None, min_length=1, description="Where the results go.")
+    order: Literal["completion", "input"] = Field("completion", description="The order of the results in the sinks.")
+    budget: BudgetSpec | None = None
+    stop_when: StopWhenSpec | None = None
+    deadline: Duration | None = None

@@ -1,0 +1,103 @@
+"""One run under way: the engine with its tally, as the command line and the Python API see it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from promptmill._delivery import Consumer
+from promptmill._engine import GRACE_SECONDS, Engine, EngineSpec, Entry
+from promptmill._report import Summary, Tally
+from promptmill.errors import RunStopped
+from promptmill.interfaces import RunFinished, RunStarted
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run stands. ``total`` is None while the number of inputs is not known; times in seconds."""
+
+    total: int | None
+    succeeded: int
+    failed: int
+    in_flight: int
+    retrying: int
+    elapsed: float
+    tokens: int
+
+    @property
+    def finished(self) -> int:
+        return self.succeeded + self.failed
+
+    @property
+    def rate(self) -> float:
+        """Finished requests a second since the start."""
+        return self.finished / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds left at the present rate."""
+        if self.total is None or not self.finished:
+            return None
+        return max(self.total - self.finished, 0) / self.rate
+
+
+class Run:
+    """One run. ``total`` is the number of inputs, when it is known."""
+
+    def __init__(self, spec: EngineSpec, *, total: int | None = None, consumer: Consumer | None = None) -> None:
+        self.run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(spec.clock.wall()))}-{secrets.token_hex(3)}"
+        self.total = total
+        self.tally = Tally()
+        self._observers = spec.observers
+        self._clock = spec.clock
+        self._engine = Engine(msgspec.structs.replace(spec, observers=(self.tally, *spec.observers)), consumer)
+        self._started = spec.clock.now()
+        self._ended: float | None = None
+
+    async def mill(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
+        """Run to the end, or until stopped. Raises what the engine raises."""
+        self._started = self._clock.now()
+        for observer in self._observers:
+            observer.run_started(RunStarted(run_id=self.run_id, total=self.total))
+        try:
+            await self._engine.run(entries)
+        finally:
+            self._ended = self._clock.now()
+            reason = self.stopped.message if self.stopped else None
+            for observer in self._observers:
+                observer.run_finished(RunFinished(reason=reason))
+
+    @property
+    def stopped(self) -> RunStopped | None:
+        """Why the run ended early; None when it came to its end."""
+        return self._engine.stopped
+
+    def stop(self, reason: RunStopped, *, grace: float = GRACE_SECONDS) -> None:
+        """Start nothing more; calls in flight have ``grace`` seconds to finish."""
+        self._engine.stop(reason, grace=grace)
+
+    def abort(self, reason: RunStopped) -> None:
+        """Cancel the calls in flight; what has finished is still delivered."""
+        self._engine.abort(reason)
+
+    def progress(self) -> Progress:
+        return Progress(
+            total=self.total,
+            succeeded=self.tally.succeeded,
+            failed=self.tally.failed,
+            in_flight=self._engine.in_flight,
+            retrying=self._engine.retrying,
+            elapsed=self._elapsed(),
+            tokens=self.tally.tokens,
+        )
+
+    def summary(self) -> Summary:
+        """The summary object. Call it when the run is over."""
+        total = self._engine.fed if self.total is None else self.total
+        finished = self._engine.finished
+        return self.tally.summary(run_id=self.run_id, total=total, elapsed=self._elapsed(), resumable=finished < total)
+
+    def _elapsed(self) -> float:
+        return (self._clock.now() if self._ended is None else self._ended) - self._started

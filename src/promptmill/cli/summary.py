@@ -1,0 +1,44 @@
+"""The end of a run, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from promptmill._report import ProviderSummary, Summary, Tally
+from promptmill.cli.terminal import duration
+
+MOST_CODES = 10
+
+
+def lines_of(summary: Summary, tally: Tally) -> Iterator[str]:
+    """The closing lines: succeeded, failed, total time, average latency, throughput, and what went where."""
+    yield f"succeeded    {summary.succeeded:,} of {summary.total:,}"
+    yield f"failed       {summary.failed:,}"
+    for code, count in tally.errors.most_common(MOST_CODES):
+        yield f"             {count:,} x {code}"
+    left = summary.total - summary.succeeded - summary.failed - summary.skipped
+    if left:
+        yield f"not done     {left:,}"
+    yield f"total time   {duration(summary.elapsed_s)}"
+    latency = summary.latency_s
+    if latency.mean is not None and latency.p95 is not None:
+        yield f"latency      {duration(latency.mean)} on average, 95 % within {duration(latency.p95)}"
+    yield f"throughput   {summary.requests_per_s:,.1f} requests/s"
+    yield from _table(summary.by_provider)
+
+
+def _table(providers: dict[str, ProviderSummary]) -> Iterator[str]:
+    if not providers:
+        return
+    head = ("provider", "ok", "failed", "calls", "tokens in", "tokens out")
+    rows = [head, *(_row(name, one) for name, one in providers.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    yield ""
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        yield "  ".join(cells)
+
+
+def _row(name: str, one: ProviderSummary) -> tuple[str, ...]:
+    numbers = (one.succeeded, one.failed, one.attempts, one.input_tokens, one.output_tokens)
+    return (name, *("-" if number is None else f"{number:,}" for number in numbers))

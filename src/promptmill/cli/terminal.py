@@ -1,0 +1,58 @@
+"""Text for people's terminals: everything foreign is made harmless before it gets there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Final, TextIO
+
+# C0 and C1 controls but tab and newline, and the marks that reorder text (Unicode bidi controls).
+_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """``text`` with control and bidi characters shown as escapes, so that it can move no cursor and hide nothing."""
+    return _UNSAFE.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def tell(text: str = "", *, stream: TextIO | None = None) -> None:
+    """Print a line for people on stderr. Never fails: a closed or narrow terminal is no reason to lose a run."""
+    out = stream or sys.stderr
+    try:
+        out.write(safe(text).encode(out.encoding or "utf-8", "replace").decode(out.encoding or "utf-8") + "\n")
+        out.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def emit(text: str) -> None:
+    """Print data on stdout. A reader that has gone away is not an error; what it missed it did not want."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up_stdout()
+    except UnicodeEncodeError:
+        sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
+        sys.stdout.flush()
+
+
+def _give_up_stdout() -> None:
+    import os
+
+    # Python flushes stdout once more at exit; point it where that cannot fail.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``420 ms``, ``12.3 s``, ``4 min 05 s``, ``2 h 07 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,231 @@
+"""The engine as a library: prompts in, results out, as they complete or in input order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias
+
+import anyio
+import msgspec
+
+from promptmill._delivery import Consumer
+from promptmill._engine import EngineSpec, Entry, StopWhen
+from promptmill._entries import entries_of
+from promptmill._lane import LaneSpec
+from promptmill._registry import Registry
+from promptmill._report import Summary
+from promptmill._routing import Route, Router
+from promptmill._run import Run
+from promptmill.clock import Clock, SystemClock
+from promptmill.errors import JobError
+from promptmill.interfaces import Observer, RealtimeProvider, RetryPolicy, Sink
+from promptmill.models import Request, Result
+from promptmill.options import BuildContext, ProviderOptions
+
+DEFAULT_CONCURRENCY: Final = 16
+"""Calls in flight when neither the user nor the provider says how many."""
+
+DEFAULT_TIMEOUT: Final = 600.0
+"""Seconds a call may take when its provider was given without options."""
+
+Prompt: TypeAlias = str | Mapping[str, Any] | Request
+"""A prompt as text, a mapping with ``prompt`` or ``messages`` (and ``id``, ``params`` ...), or a finished request."""
+
+Prompts: TypeAlias = Iterable[Prompt] | AsyncIterable[Prompt]
+
+__all__ = ["Pipeline", "Prompt", "Prompts"]
+
+
+class Pipeline:
+    """Providers, routes and everything around them, ready to run prompts.
+
+    Args:
+        providers: by name, either options (``OpenAIChatOptions(model=...)``) or a provider object.
+        routes: which requests go where; may be left out with one provider.
+        retry: what to do after a failed attempt; default: exponential backoff, 5 attempts.
+        sinks: take the results as well, before they are yielded.
+        observers: told of every attempt that failed and every result.
+        stop_when: the failure rate that ends a run.
+        clock: the source of time, for tests and rehearsals.
+        base_dir: where relative paths in options start; default: the current directory.
+        allow_code: whether options may name Python code to run.
+
+    Each call of :meth:`stream`, :meth:`gather` or :meth:`run` opens the providers and closes them again; inside
+    ``async with pipeline:`` they stay open from call to call.
+
+    Raises:
+        JobError: the routes do not fit the providers.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, ProviderOptions | RealtimeProvider],
+        routes: Sequence[Route] | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        sinks: Sequence[Sink] = (),
+        observers: Sequence[Observer] = (),
+        stop_when: StopWhen | None = None,
+        clock: Clock | None = None,
+        base_dir: Path | None = None,
+        allow_code: bool = True,
+    ) -> None:
+        if not providers:
+            raise JobError("there is no provider", code="E0204")
+        if routes is None and len(providers) > 1:
+            raise JobError(f"there are {len(providers)} providers and no routes", code="E0230")
+        self._providers = dict(providers)
+        self._router = Router(routes or [Route(next(iter(providers)))], list(providers))
+        self._context = BuildContext(
+            name="retry", base_dir=base_dir or Path.cwd(), clock=clock or SystemClock(), allow_code=allow_code
+        )
+        self._policy = retry or Registry().get("policy", "exponential")().build(self._context)
+        self._sinks = sinks
+        self._observers = observers
+        self._stop_when = stop_when
+        self._stack: AsyncExitStack | None = None
+        self._lanes: list[LaneSpec] = []
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        self._lanes = await self._open(self._stack)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def stream(self, prompts: Prompts) -> AsyncGenerator[Result, None]:
+        """Yield each result as soon as it is there. Closing the generator early cancels the calls in flight.
+
+        Raises:
+            RunStopped: after the last result, when the run ended early.
+        """
+        send, receive = anyio.create_memory_object_stream[Sequence[Result]](1)
+        scope = anyio.CancelScope()
+
+        async def mill() -> Run:
+            with scope:
+                async with send:
+                    return await self._mill(entries_of(prompts), consumer=send.send)
+            raise asyncio.CancelledError
+
+        # A task of its own rather than a task group around the yields: the consumer may close this generator from
+        # anywhere, and a cancel scope must not be left from another task.
+        task = asyncio.create_task(mill())
+        try:
+            async with receive:
+                async for group in receive:
+                    for result in group:
+                        yield result
+            run = await task
+            if run.stopped:
+                raise run.stopped
+        finally:
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # seen by the consumer above, or of no interest to one that has left
+
+    async def gather(self, prompts: Prompts) -> list[Result]:
+        """Run all prompts and return their results in input order.
+
+        Raises:
+            RunStopped: the run ended early; its ``results`` are those that finished.
+        """
+        results: list[Result] = []
+
+        async def collect(group: Sequence[Result]) -> None:
+            results.extend(group)
+
+        run = await self._mill(entries_of(prompts), consumer=collect)
+        results.sort(key=lambda result: result.index)
+        if run.stopped:
+            run.stopped.results = tuple(results)
+            raise run.stopped
+        return results
+
+    async def run(self, prompts: Prompts) -> Summary:
+        """Run all prompts into the sinks and return the summary.
+
+        Raises:
+            RunStopped: the run ended early.
+        """
+        run = await self._mill(entries_of(prompts))
+        if run.stopped:
+            raise run.stopped
+        return run.summary()
+
+    @asynccontextmanager
+    async def prepare(
+        self,
+        *,
+        total: int | None = None,
+        order: Literal["completion", "input"] = "completion",
+        consumer: Consumer | None = None,
+        fresh: bool = False,
+    ) -> AsyncIterator[Run]:
+        """Open everything and give a run that can be started, watched and stopped.
+
+        ``fresh`` sets aside what an earlier run left in the sinks.
+        """
+        async with AsyncExitStack() as stack:
+            lanes = self._lanes if self._stack else await self._open(stack)
+            for sink in self._sinks:
+                await stack.enter_async_context(sink)
+                if fresh:
+                    await sink.set_aside()
+                await sink.start(None)
+            spec = EngineSpec(
+                lanes=lanes,
+                router=self._router,
+                policy=self._policy,
+                clock=self._context.clock,
+                sinks=self._sinks,
+                observers=self._observers,
+                stop_when=self._stop_when,
+                order=order,
+            )
+            yield Run(spec, total=total, consumer=consumer)
+
+    async def _mill(self, entries: AsyncIterator[Sequence[Entry]], consumer: Consumer | None = None) -> Run:
+        async with self.prepare(consumer=consumer) as run:
+            await run.mill(entries)
+        return run
+
+    async def _open(self, stack: AsyncExitStack) -> list[LaneSpec]:
+        lanes = []
+        for name, given in self._providers.items():
+            lane = self._lane(name, given)
+            await stack.enter_async_context(lane.provider)
+            lanes.append(lane)
+        return lanes
+
+    def _lane(self, name: str, given: ProviderOptions | RealtimeProvider) -> LaneSpec:
+        if isinstance(given, RealtimeProvider):
+            return LaneSpec(
+                name=name,
+                provider=given,
+                concurrency=given.concurrency or DEFAULT_CONCURRENCY,
+                timeout=DEFAULT_TIMEOUT,
+            )
+        provider = given.build(msgspec.structs.replace(self._context, name=name))
+        if not isinstance(provider, RealtimeProvider):
+            raise JobError(f"provider {name!r} is not a realtime provider", code="E0232")
+        limits = {key: limit for key, limit in given.limits.model_dump().items() if limit is not None}
+        return LaneSpec(
+            name=name,
+            provider=provider,
+            concurrency=given.max_concurrency or provider.concurrency or DEFAULT_CONCURRENCY,
+            timeout=given.timeout,
+            calls_per_second=limits.pop("rps", None),
+            limits=limits,
+        )
