@@ -30,4 +30,6 @@ class ExtrasHook(MetadataHookInterface):
             return f"{entry} @ {(folder / entry).resolve().as_uri()}"
 
         extras = self.config["extras"]
-        metadata["optional-dependencies"] = {name: [requirement(e) for e in entries] for name, entries in extras.items()}
+        metadata["optional-dependencies"] = {
+            name: [requirement(e) for e in entries] for name, entries in extras.items()
+        }
