@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import msgspec
 
 from promptmill._engine import Entry
-from promptmill._template import InputTemplate
 from promptmill.errors import InputError
 from promptmill.models import BadRow, Message, Request, Row
+
+if TYPE_CHECKING:
+    from promptmill._template import InputTemplate
 
 GROUP: Final = 64
 """Prompts taken from a plain iterable at once, before other tasks get their turn."""
@@ -24,6 +26,8 @@ async def entries_of(prompts: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterat
     Raises:
         InputError: one of the prompts is nothing that can be sent.
     """
+    from promptmill._template import InputTemplate  # imports Jinja2, which who imports promptmill may never need
+
     template = InputTemplate()
     index = 0
     if isinstance(prompts, AsyncIterable):
