@@ -97,6 +97,7 @@ class Engine:
         self.finished = 0
         self.failed_count = 0
         self._all_fed = False
+        self._feed_error: Exception | None = None
         self._broken_in_a_row = 0
 
     @property
@@ -112,8 +113,7 @@ class Engine:
     async def run(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
         """Take every request to its result, or until stopped; :attr:`stopped` tells which.
 
-        Raises:
-            InputError: the entries cannot be read. Anything else raised is a bug.
+        What ``entries`` raises is raised here, after the calls in flight have finished and are delivered.
         """
         try:
             async with anyio.create_task_group() as group:
@@ -127,6 +127,8 @@ class Engine:
                 await self._delivery.drain()
             for lane in self.lanes.values():
                 lane.discard()
+        if self._feed_error:
+            raise self._feed_error
 
     def stop(self, reason: RunStopped, *, grace: float = GRACE_SECONDS) -> None:
         """Start nothing more, let the calls in flight finish for ``grace`` seconds, then cancel them.
@@ -136,6 +138,8 @@ class Engine:
         if self.stopped is None:
             self.stopped = reason
             self.grace = grace
+        for lane in self.lanes.values():
+            lane.close()
         self._stopping.set()
         self._feeding.cancel()
 
@@ -150,7 +154,11 @@ class Engine:
             for lane in self.lanes.values():
                 lane.start(workers)
             with self._feeding:
-                await self._feed(entries)
+                try:
+                    await self._feed(entries)
+                except Exception as error:  # noqa: BLE001 - raised again when what is paid for is safe
+                    self._feed_error = error
+                    self.stop(RunStopped(f"the input failed: {error}", code="E0301", exit_code=2))
                 self._all_fed = True
                 self._end_if_done()
                 await self._stopping.wait()

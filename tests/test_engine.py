@@ -1,0 +1,645 @@
+"""The way of a prompt, in virtual time: hours pass in moments and nothing depends on the machine's speed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from promptmill._engine import Engine, EngineSpec, Entry, StopWhen
+from promptmill._lane import LaneSpec
+from promptmill._routing import Route, Router
+from promptmill.clock import VirtualClock
+from promptmill.errors import (
+    AuthFailed,
+    InputError,
+    NeverSent,
+    Permanent,
+    ProviderError,
+    QuotaExhausted,
+    RunStopped,
+    StorageError,
+    Throttled,
+    Transient,
+)
+from promptmill.interfaces import (
+    AttemptFailed,
+    Decision,
+    Fail,
+    Fallback,
+    Observer,
+    Position,
+    RealtimeProvider,
+    Retry,
+    Sink,
+)
+from promptmill.models import ErrorInfo, Request, Response, Result
+from promptmill.testing import request
+
+Answer = Callable[[Request], Awaitable[str]]
+
+
+class Fake(RealtimeProvider):
+    """Answers with a function and keeps count of what is going on."""
+
+    model = "fake"
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.calls: list[str] = []
+        self.in_flight = 0
+        self.peak = 0
+        self.cancelled = 0
+
+    async def complete(self, request: Request, *, timeout: float) -> Response:
+        self.calls.append(request.id)
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            return Response(text=await self._answer(request), finish_reason="stop")
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+
+
+def after(seconds: float, *failures: Exception) -> Answer:
+    """Answers after ``seconds``; the first calls raise ``failures`` instead."""
+    script = iter(failures)
+
+    async def answer(request: Request) -> str:
+        await anyio.sleep(seconds)
+        failure = next(script, None)
+        if failure is not None:
+            raise failure
+        return f"answer to {request.id}"
+
+    return answer
+
+
+def always(failure: Exception) -> Answer:
+    return after(0.0, *itertools.repeat(failure, 100_000))
+
+
+class Policy:
+    """Retries after ``delay`` seconds until ``attempts`` calls were made, then falls back."""
+
+    def __init__(self, attempts: int = 3, delay: float = 1.0) -> None:
+        self.attempts = attempts
+        self.delay = delay
+        self.seen: list[tuple[str, int, float]] = []
+
+    def decide(self, failure: ProviderError, attempts: int, elapsed: float) -> Decision:
+        self.seen.append((failure.code, attempts, elapsed))
+        if isinstance(failure, Permanent):
+            return Fail()
+        return Retry(self.delay) if attempts < self.attempts else Fallback()
+
+
+class ListSink(Sink):
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.results: list[Result] = []
+        self.committed = 0
+        self._fail_after = fail_after
+
+    async def start(self, position: Position | None) -> None:
+        pass
+
+    async def write(self, results: Sequence[Result]) -> None:
+        if self._fail_after is not None and len(self.results) >= self._fail_after:
+            raise StorageError("the disk is full", code="E0602")
+        self.results += results
+
+    async def commit(self) -> Position:
+        self.committed = len(self.results)
+        return {}
+
+
+async def entries(count: int, **fields: Any) -> AsyncIterator[Sequence[Entry]]:
+    for start in range(0, count, 10):
+        yield [request(id=str(at), index=at, **fields) for at in range(start, min(start + 10, count))]
+
+
+class Bench:
+    """An engine on virtual time with what it delivered."""
+
+    def __init__(
+        self,
+        providers: dict[str, Fake],
+        *,
+        routes: list[Route] | None = None,
+        concurrency: int = 10,
+        timeout: float = 600.0,
+        limits: dict[str, float] | None = None,
+        **spec: Any,
+    ) -> None:
+        self.clock = VirtualClock()
+        self.delivered: list[Result] = []
+        self.engine: Engine
+        self._during: Callable[[Engine], Awaitable[None]] | None = None
+        self._lanes = [
+            LaneSpec(name=name, provider=one, concurrency=concurrency, timeout=timeout, limits=limits or {})
+            for name, one in providers.items()
+        ]
+        self._router = Router(routes or [Route(next(iter(providers)))], list(providers))
+        self._spec = {"policy": Policy(), **spec}
+
+    def run(
+        self,
+        source: AsyncIterator[Sequence[Entry]],
+        *,
+        during: Callable[[Engine], Awaitable[None]] | None = None,
+        consumer_delay: float = 0.0,
+    ) -> float:
+        """Run to the end; returns the virtual seconds it took."""
+
+        async def consume(group: Sequence[Result]) -> None:
+            await anyio.sleep(consumer_delay)
+            self.delivered += group
+
+        async def main() -> float:
+            spec = EngineSpec(lanes=self._lanes, router=self._router, clock=self.clock, **self._spec)
+            self.engine = Engine(spec, consume)
+            if during is None:
+                await self.engine.run(source)
+                return self.clock.now()
+            async with anyio.create_task_group() as group:
+                group.start_soon(during, self.engine)
+                await self.engine.run(source)
+                took = self.clock.now()
+                group.cancel_scope.cancel()
+            return took
+
+        return self.clock.run(main)
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.id for one in self.delivered]
+
+    def only(self) -> Result:
+        (result,) = self.delivered
+        return result
+
+
+def test_a_hundred_requests_at_once_take_as_long_as_one() -> None:
+    one_by_one, at_once = Fake(after(0.2)), Fake(after(0.2))
+    slow = Bench({"a": one_by_one}, concurrency=1).run(entries(100))
+    fast = Bench({"a": at_once}, concurrency=100).run(entries(100))
+    assert slow == pytest.approx(20.0)
+    assert fast == pytest.approx(0.2)
+    assert at_once.peak == 100
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 10])
+def test_no_more_calls_than_the_concurrency_and_no_fewer(concurrency: int) -> None:
+    provider = Fake(after(1.0))
+    bench = Bench({"a": provider}, concurrency=concurrency)
+    took = bench.run(entries(50))
+    assert provider.peak == concurrency
+    assert took == pytest.approx(-(-50 // concurrency))
+    assert sorted(bench.ids, key=int) == [str(at) for at in range(50)]
+
+
+def test_an_empty_input_ends_at_once() -> None:
+    provider = Fake(after(1.0))
+    bench = Bench({"a": provider})
+    assert bench.run(entries(0)) == 0.0
+    assert bench.delivered == []
+    assert provider.calls == []
+
+
+def test_results_come_in_the_order_of_completion() -> None:
+    async def answer(request: Request) -> str:
+        await anyio.sleep(10 - request.index)
+        return "x"
+
+    bench = Bench({"a": Fake(answer)})
+    bench.run(entries(10))
+    assert bench.ids == [str(at) for at in range(9, -1, -1)]
+
+
+def test_the_input_order_is_kept_when_asked_for() -> None:
+    async def answer(request: Request) -> str:
+        await anyio.sleep((request.index * 7) % 13)
+        return "x"
+
+    bench = Bench({"a": Fake(answer)}, order="input")
+    bench.run(entries(200))
+    assert bench.ids == [str(at) for at in range(200)]
+
+
+def test_a_run_in_input_order_that_is_stopped_delivers_what_it_has() -> None:
+    async def answer(request: Request) -> str:
+        await anyio.sleep(1000 if request.index == 0 else 1)
+        return "x"
+
+    async def stop(engine: Engine) -> None:
+        await anyio.sleep(100)
+        engine.stop(_stop(), grace=0)
+
+    bench = Bench({"a": Fake(answer)}, order="input")
+    bench.run(entries(5), during=stop)
+    assert bench.ids == ["1", "2", "3", "4"]
+
+
+def test_a_waiting_retry_holds_no_slot() -> None:
+    provider = Fake(after(1.0, Transient("boom")))
+    bench = Bench({"a": provider}, concurrency=1, policy=Policy(delay=100.0))
+    took = bench.run(entries(5))
+    assert bench.ids == ["1", "2", "3", "4", "0"]
+    assert took == pytest.approx(102.0)
+    assert bench.delivered[-1].attempts == 2
+
+
+def test_retries_stop_when_the_policy_says_so_and_the_record_tells() -> None:
+    bench = Bench({"a": Fake(always(Transient("boom", code="server_error", http_status=503)))})
+    bench.run(entries(1))
+    result = bench.only()
+    assert (result.status, result.attempts, result.text) == ("failed", 3, None)
+    assert result.error == ErrorInfo(code="server_error", message="boom", http_status=503, retryable=True)
+
+
+def test_the_policy_hears_attempts_and_elapsed_time() -> None:
+    policy = Policy(attempts=3, delay=5.0)
+    Bench({"a": Fake(always(Throttled("slow down")))}, policy=policy).run(entries(1))
+    assert policy.seen == [("rate_limited", 1, 0.0), ("rate_limited", 2, 5.0), ("rate_limited", 3, 10.0)]
+
+
+def test_a_slow_lane_never_holds_up_a_quick_one() -> None:
+    """10,000 requests queue for the slow one before the first of the quick one comes."""
+
+    class ForSlow:
+        def matches(self, request: Request) -> bool:
+            return request.index < 10_000
+
+    slow, quick = Fake(after(3600.0)), Fake(after(1.0))
+    bench = Bench({"slow": slow, "quick": quick}, routes=[Route("slow", ForSlow()), Route("quick")], concurrency=100)
+
+    async def stop(engine: Engine) -> None:
+        await anyio.sleep(10)
+        assert len(quick.calls) == 50
+        assert engine.lanes["slow"].queued == 10_000 - 100
+        engine.abort(_stop())
+
+    bench.run(entries(10_050), during=stop)
+    assert sum(one.provider == "quick" for one in bench.delivered) == 50
+
+
+def test_input_is_read_only_as_far_as_needed() -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[Sequence[Entry]]:
+        nonlocal read
+        for index in itertools.count():
+            read = index
+            yield [request(id=str(index), index=index)]
+
+    async def stop(engine: Engine) -> None:
+        await anyio.sleep(10)
+        engine.stop(_stop())
+
+    bench = Bench({"a": Fake(after(1.0))}, concurrency=10)
+    bench.run(endless(), during=stop)
+    assert len(bench.delivered) == pytest.approx(100, abs=11)
+    assert read < 300
+
+
+def test_a_slow_consumer_slows_the_calls_down() -> None:
+    provider = Fake(after(0.001))
+
+    async def look(engine: Engine) -> None:
+        await anyio.sleep(100)
+        assert len(provider.calls) < 4096 + 1000 + 200
+        engine.stop(_stop(), grace=0)
+
+    Bench({"a": provider}, concurrency=100).run(entries(20_000), during=look, consumer_delay=1000.0)
+    assert provider.calls
+
+
+def test_a_failed_request_falls_back_along_its_route() -> None:
+    first, second = Fake(always(Transient("boom"))), Fake(after(0.0))
+    bench = Bench({"a": first, "b": second}, routes=[Route("a", fallback=("b",))])
+    bench.run(entries(1))
+    result = bench.only()
+    assert (result.status, result.provider, result.attempts) == ("ok", "b", 4)
+    assert len(first.calls) == 3
+
+
+def test_when_the_whole_route_fails_the_last_failure_is_told() -> None:
+    bench = Bench(
+        {"a": Fake(always(Transient("boom"))), "b": Fake(always(Transient("bang", code="timeout")))},
+        routes=[Route("a", fallback=("b",))],
+    )
+    bench.run(entries(1))
+    assert bench.only().error == ErrorInfo(code="timeout", message="bang", retryable=True)
+    assert bench.only().attempts == 6
+
+
+def test_a_permanent_failure_is_not_repeated() -> None:
+    provider = Fake(always(Permanent("no such model", code="not_found", http_status=404)))
+    bench = Bench({"a": provider})
+    bench.run(entries(3))
+    assert len(provider.calls) == 3
+    assert {one.status for one in bench.delivered} == {"failed"}
+    assert bench.engine.stopped is None
+
+
+def test_a_refused_key_stops_the_run_and_marks_nothing_failed() -> None:
+    provider = Fake(always(AuthFailed("bad key", http_status=401)))
+    bench = Bench({"a": provider}, concurrency=2)
+    bench.run(entries(1000))
+    assert bench.delivered == []
+    assert len(provider.calls) == 2
+    assert bench.engine.stopped is not None
+    assert (bench.engine.stopped.exit_code, bench.engine.stopped.code) == (3, "E0501")
+
+
+def test_a_used_up_quota_stops_the_run_when_there_is_no_other_way() -> None:
+    provider = Fake(after(1.0, *[QuotaExhausted("no money")] * 3))
+    bench = Bench({"a": provider}, concurrency=3)
+    bench.run(entries(1000))
+    assert bench.delivered == []
+    assert len(provider.calls) == 3
+    assert bench.engine.stopped is not None
+    assert bench.engine.stopped.exit_code == 4
+
+
+def test_a_used_up_quota_moves_the_rest_to_the_fallback_without_asking_again() -> None:
+    poor, rich = Fake(always(QuotaExhausted("no money"))), Fake(after(0.0))
+    bench = Bench({"poor": poor, "rich": rich}, routes=[Route("poor", fallback=("rich",))], concurrency=1)
+    bench.run(entries(100))
+    assert len(poor.calls) == 1
+    assert [one.provider for one in bench.delivered] == ["rich"] * 100
+
+
+def test_a_provider_that_was_never_reached_stops_the_run_within_ten_seconds() -> None:
+    provider = Fake(always(NeverSent("connection refused", code="connect_refused")))
+    bench = Bench({"a": provider}, policy=Policy(attempts=1000, delay=0.5))
+    assert bench.run(entries(1000)) <= 10.0
+    assert bench.delivered == []
+    assert bench.engine.stopped is not None
+    assert (bench.engine.stopped.exit_code, bench.engine.stopped.code) == (3, "E0502")
+
+
+def test_an_unreachable_provider_with_a_fallback_does_not_stop_the_run() -> None:
+    bench = Bench(
+        {"a": Fake(always(NeverSent("refused"))), "b": Fake(after(0.0))}, routes=[Route("a", fallback=("b",))]
+    )
+    bench.run(entries(20))
+    assert [one.provider for one in bench.delivered] == ["b"] * 20
+
+
+def test_a_lost_connection_later_on_is_an_ordinary_failure() -> None:
+    async def answer(request: Request) -> str:
+        if request.index >= 10:
+            raise NeverSent("refused")
+        return "x"
+
+    bench = Bench({"a": Fake(answer)}, concurrency=1, policy=Policy(attempts=20, delay=10.0))
+    bench.run(entries(12))
+    assert [one.status for one in bench.delivered].count("failed") == 2
+    assert bench.engine.stopped is None
+
+
+def test_too_many_failures_stop_the_run_after_the_minimum() -> None:
+    async def answer(request: Request) -> str:
+        await anyio.sleep(1)
+        if request.index % 2:
+            raise Permanent("bad")
+        return "x"
+
+    bench = Bench({"a": Fake(answer)}, concurrency=1, stop_when=StopWhen(failure_rate=0.4, after=20))
+    bench.run(entries(1000))
+    assert len(bench.delivered) == 20
+    assert bench.engine.stopped is not None
+    assert bench.engine.stopped.exit_code == 5
+
+
+def test_a_tolerable_failure_rate_does_not() -> None:
+    async def answer(request: Request) -> str:
+        if request.index % 5 == 0:
+            raise Permanent("bad")
+        return "x"
+
+    bench = Bench({"a": Fake(answer)}, stop_when=StopWhen(failure_rate=0.25, after=20), concurrency=1)
+    bench.run(entries(100))
+    assert len(bench.delivered) == 100
+    assert bench.engine.stopped is None
+
+
+def test_a_stop_lets_calls_in_flight_finish_and_sends_nothing_more() -> None:
+    provider = Fake(after(10.0))
+
+    async def stop(engine: Engine) -> None:
+        await anyio.sleep(5)
+        engine.stop(_stop(), grace=30)
+
+    bench = Bench({"a": provider}, concurrency=4)
+    assert bench.run(entries(100), during=stop) == pytest.approx(10.0)
+    assert len(bench.delivered) == len(provider.calls) == 4
+    assert provider.cancelled == 0
+
+
+def test_calls_that_outlast_the_grace_are_cancelled() -> None:
+    provider = Fake(after(1000.0))
+
+    async def stop(engine: Engine) -> None:
+        await anyio.sleep(5)
+        engine.stop(_stop(), grace=30)
+
+    bench = Bench({"a": provider}, concurrency=4)
+    assert bench.run(entries(100), during=stop) == pytest.approx(35.0)
+    assert bench.delivered == []
+    assert provider.cancelled == 4
+
+
+def test_an_abort_cancels_at_once_and_keeps_what_has_finished() -> None:
+    async def answer(request: Request) -> str:
+        await anyio.sleep(1000 if request.index >= 6 else 1)
+        return "x"
+
+    async def stop(engine: Engine) -> None:
+        await anyio.sleep(5)
+        engine.stop(_stop())
+        await anyio.sleep(1)
+        engine.abort(_stop())
+
+    sink = ListSink()
+    bench = Bench({"a": Fake(answer)}, concurrency=4, sinks=[sink])
+    assert bench.run(entries(100), during=stop) == pytest.approx(6.0)
+    assert len(sink.results) == 6
+
+
+def test_a_stopped_run_does_not_wait_for_retries() -> None:
+    async def stop(engine: Engine) -> None:
+        await anyio.sleep(5)
+        engine.stop(_stop())
+
+    bench = Bench({"a": Fake(always(Transient("boom")))}, policy=Policy(delay=1000.0))
+    assert bench.run(entries(3), during=stop) == pytest.approx(5.0)
+    assert bench.delivered == []
+
+
+def test_a_call_over_its_timeout_is_a_transient_failure_and_frees_its_slot() -> None:
+    provider = Fake(after(1000.0))
+    bench = Bench({"a": provider}, timeout=60.0, concurrency=1, policy=Policy(attempts=2))
+    assert bench.run(entries(2)) == pytest.approx(240.0, abs=2)
+    assert {one.error.code for one in bench.delivered if one.error} == {"timeout"}
+    assert all(one.error and one.error.retryable for one in bench.delivered)
+    assert provider.in_flight == 0
+
+
+def test_a_plugin_that_raises_costs_its_request_only() -> None:
+    async def answer(request: Request) -> str:
+        if request.index == 3:
+            raise ZeroDivisionError("plugin trouble")
+        return "x"
+
+    bench = Bench({"a": Fake(answer)})
+    bench.run(entries(10))
+    (failed,) = [one for one in bench.delivered if not one.ok]
+    assert failed.error is not None
+    assert failed.error.code == "provider_bug"
+    assert "ZeroDivisionError: plugin trouble" in failed.error.message
+    assert len(bench.delivered) == 10
+
+
+def test_a_plugin_that_always_raises_stops_the_run() -> None:
+    provider = Fake(always(ZeroDivisionError("plugin trouble")))
+    bench = Bench({"a": provider}, concurrency=1)
+    bench.run(entries(1000))
+    assert bench.engine.stopped is not None
+    assert bench.engine.stopped.exit_code == 70
+    assert len(provider.calls) == 20
+
+
+def test_rows_that_are_failures_already_are_delivered_without_a_call() -> None:
+    async def mixed() -> AsyncIterator[Sequence[Entry]]:
+        bad = Result(id="2", index=1, status="failed", error=ErrorInfo(code="input_json", message="broken"))
+        yield [request(id="1", index=0), bad, request(id="3", index=2)]
+
+    provider = Fake(after(0.0))
+    bench = Bench({"a": provider}, order="input")
+    bench.run(mixed())
+    assert [one.status for one in bench.delivered] == ["ok", "failed", "ok"]
+    assert provider.calls == ["1", "3"]
+
+
+def test_a_source_that_fails_ends_the_run_with_its_own_error() -> None:
+    async def broken() -> AsyncIterator[Sequence[Entry]]:
+        yield [request(id="1")]
+        await anyio.sleep(5)
+        raise InputError("the disk went away")
+
+    sink = ListSink()
+    with pytest.raises(InputError, match="the disk went away"):
+        Bench({"a": Fake(after(10.0))}, sinks=[sink]).run(broken())
+    assert [one.id for one in sink.results] == ["1"]  # it was paid for, so it is kept
+
+
+def test_every_result_is_committed_before_the_consumer_sees_it() -> None:
+    sink = ListSink()
+    bench = Bench({"a": Fake(after(0.1))}, sinks=[sink])
+
+    async def consume(group: Sequence[Result]) -> None:
+        assert sink.committed >= len(bench.delivered) + len(group)
+        bench.delivered += group
+
+    async def main() -> None:
+        spec = EngineSpec(lanes=bench._lanes, router=bench._router, clock=bench.clock, **bench._spec)
+        await Engine(spec, consume).run(entries(100))
+
+    bench.clock.run(main)
+    assert len(bench.delivered) == 100
+
+
+def test_a_failing_sink_stops_the_run_and_the_other_sink_gets_everything() -> None:
+    broken, good = ListSink(fail_after=0), ListSink()
+    provider = Fake(after(1.0))
+    bench = Bench({"a": provider}, concurrency=4, sinks=[broken, good])
+    bench.run(entries(1000))
+    assert bench.engine.stopped is not None
+    assert bench.engine.stopped.exit_code == 6
+    assert len(good.results) == len(provider.calls) <= 8
+
+
+def test_a_request_rate_is_kept_in_virtual_time() -> None:
+    provider = Fake(after(2.0))
+    bench = Bench({"a": provider}, limits={"rpm": 60.0})
+    took = bench.run(entries(121))
+    assert 120 <= took <= 126
+
+
+def test_a_request_larger_than_the_limit_fails_instead_of_waiting_for_ever() -> None:
+    provider = Fake(after(0.0))
+    bench = Bench({"a": provider}, limits={"tpm": 1000.0})
+    bench.run(entries(1, params={"max_tokens": 5000}))
+    assert bench.only().error is not None
+    assert bench.only().error.code == "over_limit"  # type: ignore[union-attr]
+    assert bench.only().attempts == 0
+    assert provider.calls == []
+
+
+def test_an_operation_the_provider_cannot_do_fails_without_a_call() -> None:
+    provider = Fake(after(0.0))
+    bench = Bench({"a": provider})
+    bench.run(entries(1, operation="embeddings"))
+    assert bench.only().error.code == "unsupported_operation"  # type: ignore[union-attr]
+    assert provider.calls == []
+
+
+def test_urgent_requests_overtake() -> None:
+    async def mixed() -> AsyncIterator[Sequence[Entry]]:
+        yield [request(id=f"bulk{at}", index=at, priority="bulk") for at in range(50)]
+        yield [request(id=f"urgent{at}", index=50 + at, priority="urgent") for at in range(5)]
+
+    bench = Bench({"a": Fake(after(1.0))}, concurrency=1)
+    bench.run(mixed())
+    places = [bench.ids.index(f"urgent{at}") for at in range(5)]
+    assert max(places) <= 6
+
+
+def test_observers_hear_of_failed_attempts_and_results() -> None:
+    class Ears(Observer):
+        def __init__(self) -> None:
+            self.attempts: list[AttemptFailed] = []
+            self.results: list[Result] = []
+
+        def attempt_failed(self, event: AttemptFailed) -> None:
+            self.attempts.append(event)
+
+        def request_finished(self, result: Result) -> None:
+            self.results.append(result)
+
+    ears = Ears()
+    bench = Bench({"a": Fake(after(2.0, Transient("boom")))}, observers=[ears], policy=Policy(delay=7.0))
+    bench.run(entries(1))
+    (event,) = ears.attempts
+    assert (event.request_id, event.provider, event.attempt, event.retry_in) == ("0", "a", 1, 7.0)
+    assert event.latency_s == pytest.approx(2.0)
+    assert [one.status for one in ears.results] == ["ok"]
+
+
+def test_a_run_leaves_no_task_behind() -> None:
+    import asyncio
+
+    async def main() -> None:
+        spec = EngineSpec(
+            lanes=[LaneSpec(name="a", provider=Fake(after(1.0)), concurrency=10, timeout=60)],
+            router=Router([Route("a")], ["a"]),
+            clock=clock,
+            policy=Policy(),
+        )
+        await Engine(spec).run(entries(100))
+        assert len(asyncio.all_tasks()) == 1
+
+    clock = VirtualClock()
+    clock.run(main)
+
+
+def _stop() -> RunStopped:
+    return RunStopped("enough", code="E0530", exit_code=130)
