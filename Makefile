@@ -1,0 +1,57 @@
+# Targets for people who work on promptmill. `make setup` needs Python 3.11 or later with venv and pip, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+PYPROJECTS := pyproject.toml plugins/extras.py $(wildcard plugins/*/pyproject.toml)
+STAMP := $(VENV)/.promptmill-setup
+
+.PHONY: help setup demo test check format docs dist clean
+
+help:
+	@echo "make setup   build $(VENV): the core, every plugin and the development tools"
+	@echo "make demo    run the demonstration, without a key and without cost"
+	@echo "make test    run the tests, except those marked heavy"
+	@echo "make check   lint, format, types, import contracts, documentation"
+	@echo "make format  mend what the linter and the formatter can mend"
+	@echo "make docs    serve the documentation on this machine"
+	@echo "make dist    build the distributions of a release into dist/"
+	@echo "make clean   remove what was built, but not $(VENV)"
+
+setup: $(STAMP)
+
+$(STAMP): $(PYPROJECTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "promptmill needs Python 3.11 or later: make setup PYTHON=/path/to/python" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[dev]' $(addprefix -e ,$(PLUGINS))
+	@touch $@
+
+demo: setup
+	$(BIN)/python examples/demo.py
+
+test: setup
+	$(BIN)/python -m pytest -m "not heavy"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src plugins/extras.py $(addsuffix /src,$(PLUGINS))
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup
+	$(BIN)/mkdocs serve
+
+# PROMPTMILL_RELEASE makes the extras name releases; without it they name folders of this checkout.
+dist: setup
+	rm -rf dist
+	for folder in . $(PLUGINS); do PROMPTMILL_RELEASE=1 $(BIN)/python -m build --outdir dist $$folder || exit 1; done
+
+clean:
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
