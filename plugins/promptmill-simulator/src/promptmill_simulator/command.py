@@ -1,0 +1,116 @@
+"""``promptmill simulate``: serve a simulated API until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptmill.errors import UsageError
+from promptmill.hookspecs import hookimpl
+from promptmill.secrets import Secret
+
+if TYPE_CHECKING:
+    from promptmill_simulator.options import SimulatorOptions
+
+
+def simulate(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
+    allow_remote: Annotated[bool, typer.Option(help="Allow a host that other machines can reach.")] = False,
+    latency: Annotated[str, typer.Option(help="200ms, 200ms..1s or lognormal:2.5s,0.5 (median and sigma).")] = "0",
+    tokens: Annotated[str, typer.Option(help="Length of answers: 100, 20..200 or lognormal:150,0.6.")] = "16..64",
+    answers: Annotated[str, typer.Option(help="words, or echo to get the question back.")] = "words",
+    answers_from: Annotated[str | None, typer.Option(metavar="PROVIDER", help="A real provider that answers.")] = None,
+    answers_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of it.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model there is; default: every name is one.")] = None,
+    rpm: Annotated[float | None, typer.Option(help="Requests a minute, for each model.")] = None,
+    tpm: Annotated[float | None, typer.Option(help="Tokens a minute, for each model.")] = None,
+    burst: Annotated[float, typer.Option(help="Seconds of quota that may be used at once.")] = 60.0,
+    charging: Annotated[str, typer.Option(help="reserve keeps a call's token charge, settle corrects it.")] = "reserve",
+    fault: Annotated[list[str] | None, typer.Option(help='Such as "status=500,rate=0.1" or "reset,every=50".')] = None,
+    seed: Annotated[int, typer.Option(help="Answers, latencies and faults follow from it.")] = 0,
+    api_key: Annotated[str | None, typer.Option(help="The key to ask for, a made-up one; default: any.")] = None,
+    speed: Annotated[float, typer.Option(help="How much faster batches run; 1000 makes 24 hours 86 seconds.")] = 1.0,
+) -> None:
+    """Serve a simulated OpenAI API on this machine. The first line on stdout is its base URL."""
+    from promptmill_simulator.server import is_loopback
+
+    if not allow_remote and not is_loopback(host):
+        raise UsageError(
+            f"{host!r} can be reached from other machines; the simulator listens on loopback only",
+            hint="add --allow-remote if that is what you want",
+        )
+    provider = None if answers_from is None else {"use": answers_from, "options": _pairs(answers_option or [])}
+    options = _validated(
+        {
+            "host": host,
+            "port": port,
+            "seed": seed,
+            "api_key": None if api_key is None else Secret(api_key),
+            "models": tuple(model or ()),
+            "latency": latency,
+            "limits": {"rpm": rpm, "tpm": tpm, "burst": burst, "charging": charging},
+            "faults": tuple(fault or ()),
+            "answers": answers,
+            "answer_tokens": tokens,
+            "answers_from": provider,
+            "speed": speed,
+        }
+    )
+    _serve(options)
+
+
+def _serve(options: SimulatorOptions) -> None:
+    from promptmill_simulator.server import Simulator
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Simulator(options) as simulator:
+        sys.stdout.write(f"{simulator.base_url}\n")
+        sys.stdout.flush()
+        # A wait without end would keep Windows from handling Ctrl-C.
+        while not stop.wait(0.5):
+            pass
+
+
+def _validated(values: dict[str, Any]) -> SimulatorOptions:
+    from pydantic import ValidationError
+
+    from promptmill_simulator.options import SimulatorOptions
+
+    try:
+        return SimulatorOptions.model_validate(values)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, item['loc']))}: {_plain(item['msg'])}" for item in error.errors())
+        raise UsageError("; ".join(problems)) from error
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _pairs(texts: list[str]) -> dict[str, Any]:
+    from promptmill import jsontext
+
+    pairs: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(
+                f"{text!r} is no KEY=VALUE", hint="write, for example, --answers-option model=smollm2-135m"
+            )
+        try:
+            pairs[key] = jsontext.decode(value)
+        except jsontext.BadJSON:
+            pairs[key] = value
+    return pairs
+
+
+@hookimpl
+def register_command(register: Any) -> None:
+    register("simulate", simulate)
