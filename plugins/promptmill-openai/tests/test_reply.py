@@ -94,6 +94,7 @@ def test_missing_usage_is_unknown() -> None:
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
         ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "b"}], "b"),
         ([{"type": "image"}, 5, None], None),
+        ([{"type": "refusal"}, {"type": "refusal", "refusal": None}, {"type": "text", "text": "a"}], "a"),
         ([], None),
         (7, None),
     ],

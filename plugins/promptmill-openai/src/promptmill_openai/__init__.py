@@ -1,5 +1,14 @@
 """OpenAI and every server that speaks its API, as promptmill providers."""
 
 from promptmill_openai.chat import OpenAIChat, OpenAIChatOptions
+from promptmill_openai.embeddings import OpenAIEmbeddings, OpenAIEmbeddingsOptions
+from promptmill_openai.responses import OpenAIResponses, OpenAIResponsesOptions
 
-__all__ = ["OpenAIChat", "OpenAIChatOptions"]
+__all__ = [
+    "OpenAIChat",
+    "OpenAIChatOptions",
+    "OpenAIEmbeddings",
+    "OpenAIEmbeddingsOptions",
+    "OpenAIResponses",
+    "OpenAIResponsesOptions",
+]

@@ -41,7 +41,8 @@ def read_chat(reply: HttpResponse, *, model: str | None) -> Response:
         ProviderError: the body is no chat completion (``bad_json``, ``bad_reply``, ``empty_reply``), holds an error
             instead of an answer, or an answer that the server broke off (``broken_off``).
     """
-    value = read_object(reply, member="choices")
+    value = json_object(reply)
+    refuse_error(value, reply, instead_of="choices")
     choices = value.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
@@ -66,12 +67,8 @@ def read_chat(reply: HttpResponse, *, model: str | None) -> Response:
     )
 
 
-def read_object(reply: HttpResponse, *, member: str) -> dict[str, JSON]:
-    """The reply as a JSON object in which ``member`` is expected.
-
-    Raises:
-        ProviderError: it is no JSON object, or it holds an error and nothing under ``member``.
-    """
+def json_object(reply: HttpResponse) -> dict[str, JSON]:
+    """The reply as a JSON object. Raises BadOutput when it is empty or something else."""
     if not reply.body.strip():
         raise bad_reply(reply, "is empty", code="empty_reply")
     try:
@@ -83,9 +80,13 @@ def read_object(reply: HttpResponse, *, member: str) -> dict[str, JSON]:
         value = value[0]
     if not isinstance(value, dict):
         raise bad_reply(reply, "is not a JSON object")
-    if not value.get(member) and (value.get("error") or value.get("object") == "error"):
-        raise failure_inside(value.get("error") or value, reply, otherwise=500)
     return value
+
+
+def refuse_error(value: Mapping[str, JSON], reply: HttpResponse, *, instead_of: str) -> None:
+    """Raise the ProviderError that ``value`` holds instead of the member named ``instead_of``, if it does."""
+    if not value.get(instead_of) and (value.get("error") or value.get("object") == "error"):
+        raise failure_inside(value.get("error") or value, reply, otherwise=500)
 
 
 def bad_reply(reply: HttpResponse, what: str, *, code: str = "bad_reply") -> BadOutput:
@@ -104,13 +105,18 @@ def finish_reason_of(reason: JSON, reply: HttpResponse) -> str | None:
         return None
     lower = reason.lower()
     if lower in _BROKEN_OFF:
-        raise Transient(
-            f"the server broke the answer off: finish_reason {reason!r}",
-            code="broken_off",
-            http_status=reply.status,
-            request_id=reply.headers.get("x-request-id"),
-        )
+        raise broken_off(reply, f"finish_reason {reason!r}")
     return lower if lower in _CANONICAL else FINISH_REASONS.get(lower, reason)
+
+
+def broken_off(reply: HttpResponse, sign: str) -> Transient:
+    """An answer the server did not end, ready to be raised; ``sign`` is what shows it."""
+    return Transient(
+        f"the server broke the answer off: {sign}",
+        code="broken_off",
+        http_status=reply.status,
+        request_id=reply.headers.get("x-request-id"),
+    )
 
 
 def model_of(value: Mapping[str, JSON], otherwise: str | None) -> str | None:
@@ -133,5 +139,5 @@ def _text(content: JSON) -> str | None:
 
 def _refusal_part(content: JSON) -> str | None:
     parts = content if isinstance(content, list) else ()
-    refusals = (part["refusal"] for part in parts if isinstance(part, dict) and part.get("type") == "refusal")
+    refusals = (part.get("refusal") for part in parts if isinstance(part, dict) and part.get("type") == "refusal")
     return next((refusal for refusal in refusals if isinstance(refusal, str)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from promptmill.jsontext import JSON
@@ -29,7 +28,26 @@ def chat_usage(usage: JSON) -> Usage:
     )
 
 
-def _count(usage: Mapping[str, JSON] | JSON, name: str) -> int | None:
+def responses_usage(usage: JSON) -> Usage:
+    """Usage of a reply of the responses endpoint."""
+    if not isinstance(usage, dict):
+        return UNKNOWN_USAGE
+    return Usage(
+        input_tokens=_count(usage, "input_tokens"),
+        cached_tokens=_count(usage.get("input_tokens_details"), "cached_tokens"),
+        output_tokens=_count(usage, "output_tokens"),
+        reasoning_tokens=_count(usage.get("output_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def embeddings_usage(usage: JSON) -> Usage:
+    """Usage of an embeddings reply. There is no output: its count is a known zero where the input is known."""
+    tokens = _count(usage, "prompt_tokens")
+    return UNKNOWN_USAGE if tokens is None else Usage(input_tokens=tokens, output_tokens=0)
+
+
+def _count(usage: JSON, name: str) -> int | None:
+    """The member ``name`` of ``usage`` if both are what they should be."""
     value = usage.get(name) if isinstance(usage, dict) else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
