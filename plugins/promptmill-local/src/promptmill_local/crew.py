@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 
@@ -36,10 +37,12 @@ class Crew:
         for _ in self._threads:
             self._jobs.put(None)
 
-    def join(self) -> None:
-        """Wait for the threads. Call it after :meth:`dismiss`, and only when no job can be running."""
+    def join(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds for the threads to end; whether all did. Call :meth:`dismiss` first."""
+        until = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

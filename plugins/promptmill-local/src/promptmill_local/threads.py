@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import queue
@@ -23,6 +24,7 @@ from promptmill_local.crew import Crew
 
 CLOSE_GRACE: Final = 5.0
 STUCK_AFTER: Final = 10.0
+EXIT_GRACE: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class ThreadedProvider(RealtimeProvider):
         self._running: set[Call[Answer]] = set()
         self._here = threading.local()
         self._loaded = False
+        self._exit_grace = close_grace
 
     @abstractmethod
     def generate(self, request: Request) -> Answer:
@@ -101,9 +104,13 @@ class ThreadedProvider(RealtimeProvider):
         self._limiter = anyio.CapacityLimiter(self.slots * self.max_batch)
         self._idle = anyio.Event()
         self._crew.hire(1)
+        atexit.register(self._leave_process)
         try:
             await self._in_thread(self._load)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                # The load itself failed, so no thread is in it any more.
+                atexit.unregister(self._leave_process)
             # A load that was given up may still succeed: the same thread then frees what it brought.
             self._crew.submit(self._unload_late)
             self._crew.dismiss()
@@ -123,6 +130,7 @@ class ThreadedProvider(RealtimeProvider):
                 await self._idle.wait()
         if self._running:
             _log.warning("%s: %d calls are still running; model not freed", type(self).__name__, len(self._running))
+            self._exit_grace = min(EXIT_GRACE, self.close_grace)
             self._crew.dismiss()
             return
         try:
@@ -132,8 +140,8 @@ class ThreadedProvider(RealtimeProvider):
             self._crew.dismiss()
         if scope.cancelled_caught:
             _log.warning("%s: the model took too long to free; its thread is left behind", type(self).__name__)
-        else:
-            self._crew.join()
+        elif self._crew.join(self.close_grace):
+            atexit.unregister(self._leave_process)
 
     async def complete(self, request: Request, *, timeout: float) -> Response:  # noqa: ARG002 - the engine cancels
         """Answer ``request`` in a worker thread.
@@ -188,6 +196,18 @@ class ThreadedProvider(RealtimeProvider):
             self._unload()
         except Exception:  # noqa: BLE001 - nobody is left to raise it to
             _log.exception("%s: the model could not be freed", type(self).__name__)
+
+    def _leave_process(self) -> None:
+        """The last chance, at exit, for a provider that was not closed or not left by its threads.
+
+        A thread that comes out of native code while the interpreter is taken down aborts the process (before 3.14),
+        and with it the exit code.
+        """
+        for call in tuple(self._running):
+            call.abandoned = True
+        self._crew.dismiss()
+        if self._crew.join(self._exit_grace):
+            self._unload_late()
 
     def _serve(self) -> None:
         """One turn of a worker thread: answer the requests that wait, at most a batch of them."""
