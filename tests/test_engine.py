@@ -624,6 +624,17 @@ def test_observers_hear_of_failed_attempts_and_results() -> None:
     assert [one.status for one in ears.results] == ["ok"]
 
 
+def test_an_observer_that_raises_costs_nothing_but_itself(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Observer):
+        def request_finished(self, result: Result) -> None:
+            raise ZeroDivisionError
+
+    bench = Bench({"a": Fake(after(0.0))}, observers=[Broken()])
+    bench.run(entries(5))
+    assert len(bench.delivered) == 5
+    assert [record.message for record in caplog.records] == ["observer 'Broken' raised and is told nothing more"]
+
+
 def test_a_run_leaves_no_task_behind() -> None:
     import asyncio
 

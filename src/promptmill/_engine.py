@@ -20,6 +20,7 @@ import msgspec
 
 from promptmill._delivery import Consumer, Delivery, InputOrder
 from promptmill._lane import Lane, LaneSpec, Work
+from promptmill._observers import Audience
 from promptmill._routing import Router
 from promptmill.clock import Clock
 from promptmill.errors import (
@@ -77,7 +78,7 @@ class Engine:
         self._spec = spec
         self._clock = spec.clock
         self._router = spec.router
-        self._observers = spec.observers
+        self._audience = Audience(spec.observers)
         self._room = anyio.Event()
         self.lanes = {lane.name: Lane(lane, self, spec.clock, self._make_room) for lane in spec.lanes}
         self._delivery = Delivery(
@@ -256,8 +257,8 @@ class Engine:
     async def _finish(self, result: Result) -> None:
         self.finished += 1
         self.failed_count += result.status == "failed"
-        for observer in self._observers:
-            observer.request_finished(result)
+        if self._audience:
+            self._audience.tell(lambda observer: observer.request_finished(result))
         limit = self._spec.stop_when
         if limit and self.finished >= limit.after and self.failed_count / self.finished > limit.failure_rate:
             self.stop(_failure_rate_stop(self.failed_count, self.finished, limit))
@@ -276,7 +277,7 @@ class Engine:
     def _tell_attempt_failed(
         self, lane: Lane, work: Work, failure: ProviderError, latency: float | None, decision: Decision
     ) -> None:
-        if not self._observers:
+        if not self._audience:
             return
         event = AttemptFailed(
             request_id=work.request.id,
@@ -286,8 +287,7 @@ class Engine:
             latency_s=latency,
             retry_in=decision.after if isinstance(decision, Retry) else None,
         )
-        for observer in self._observers:
-            observer.attempt_failed(event)
+        self._audience.tell(lambda observer: observer.attempt_failed(event))
 
     def _sink_failed(self, error: StorageError) -> None:
         self.stop(RunStopped(error.message, code=error.code, exit_code=error.exit_code, hint=error.hint))

@@ -10,6 +10,7 @@ import msgspec
 
 from promptmill._delivery import Consumer
 from promptmill._engine import GRACE_SECONDS, Engine, EngineSpec, Entry
+from promptmill._observers import Audience
 from promptmill._report import Summary, Tally
 from promptmill.errors import RunStopped
 from promptmill.interfaces import RunFinished, RunStarted
@@ -50,7 +51,7 @@ class Run:
         self.run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(spec.clock.wall()))}-{secrets.token_hex(3)}"
         self.total = total
         self.tally = Tally()
-        self._observers = spec.observers
+        self._audience = Audience(spec.observers)
         self._clock = spec.clock
         self._engine = Engine(msgspec.structs.replace(spec, observers=(self.tally, *spec.observers)), consumer)
         self._started = spec.clock.now()
@@ -59,15 +60,13 @@ class Run:
     async def mill(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
         """Run to the end, or until stopped. Raises what the engine raises."""
         self._started = self._clock.now()
-        for observer in self._observers:
-            observer.run_started(RunStarted(run_id=self.run_id, total=self.total))
+        self._audience.tell(lambda observer: observer.run_started(RunStarted(run_id=self.run_id, total=self.total)))
         try:
             await self._engine.run(entries)
         finally:
             self._ended = self._clock.now()
             reason = self.stopped.message if self.stopped else None
-            for observer in self._observers:
-                observer.run_finished(RunFinished(reason=reason))
+            self._audience.tell(lambda observer: observer.run_finished(RunFinished(reason=reason)))
 
     @property
     def stopped(self) -> RunStopped | None:

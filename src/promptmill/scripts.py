@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import EventLoopToken
 
 from promptmill.errors import RunStopped
 
@@ -48,7 +49,7 @@ class _Worker:
         self.thread = threading.Thread(target=self._work, args=(job, fresh, allow_code), name="promptmill")
         self._outcome: Callable[[], Summary] | None = None
         self._run: Run | None = None
-        self._loop_token: object = None
+        self._loop_token: EventLoopToken | None = None
         self._interrupts = 0
 
     def interrupt(self) -> None:
