@@ -1,9 +1,8 @@
-"""``openai-chat`` over real sockets and the default backend: the provider contract, and a server that misbehaves."""
+"""``openai-chat`` over real sockets and the default backend, against a server that misbehaves."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -13,7 +12,6 @@ from promptmill import jsontext
 from promptmill.errors import AuthFailed, BadOutput, NeverSent, ProviderError, Transient
 from promptmill.models import Message, Request, Response
 from promptmill.options import BuildContext
-from promptmill.testing import ProviderContract
 from promptmill.testing.badserver import (
     Answer,
     BadServer,
@@ -117,35 +115,3 @@ async def test_nobody_listening_is_never_sent() -> None:
     async with chat:
         with pytest.raises(NeverSent):
             await chat.complete(QUESTION, timeout=5)
-
-
-class TestContract(ProviderContract):
-    """With a key the provider must not show, against a server that sends the key back in its errors."""
-
-    options_class = OpenAIChatOptions
-    url = "http://127.0.0.1:9"
-
-    @pytest.fixture(autouse=True)
-    def key(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CANARY_KEY", self.canary)
-
-    @asynccontextmanager
-    async def surroundings(self) -> AsyncIterator[None]:
-        async with BadServer(self.reply) as server:
-            self.url = server.url
-            yield
-
-    def reply(self, received: Received) -> Answer:
-        model = jsontext.decode(received.body)["model"]
-        if model == "failing":
-            return http_reply(b"your key is " + received.headers["authorization"].encode(), status=500)
-        return [Hang()] if model == "hanging" else echo(received)
-
-    def settings(self) -> dict[str, Any]:
-        return {"model": "gpt-x", "base_url": self.url, "api_key": "env:CANARY_KEY"}
-
-    def make_failing(self) -> OpenAIChat:
-        return self.build({**self.settings(), "model": "failing"})
-
-    def make_hanging(self) -> OpenAIChat:
-        return self.build({**self.settings(), "model": "hanging"})
