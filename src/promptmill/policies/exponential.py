@@ -108,9 +108,7 @@ class ExponentialOptions(RetryOptions):
     attempts: int = Field(5, ge=1, description="Calls in all, the first one counted.")
     base: Duration = Field(0.5, description="Longest wait after the first call; it doubles with each further one.")
     cap: Duration = Field(30.0, description="The longest wait.")
-    jitter: Jitter = Field(
-        "full", description="full: from 0 to the wait; equal: its upper half; none: the wait."
-    )
+    jitter: Jitter = Field("full", description="full: from 0 to the wait; equal: its upper half; none: the wait.")
     seed: int | None = Field(None, description="Makes the jitter repeatable.")
 
     def build(self, context: BuildContext) -> ExponentialPolicy:  # noqa: ARG002 - the signature of every build
