@@ -39,14 +39,14 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src plugins/extras.py $(addsuffix /src,$(PLUGINS))
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: setup
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 # PROMPTMILL_RELEASE makes the extras name releases; without it they name folders of this checkout.
 dist: setup
