@@ -388,3 +388,37 @@ async def test_many_requests_through_few_threads() -> None:
         outcomes = await _ask_all(provider, names)
     assert outcomes == {name: name.upper() for name in names}
     assert max(provider.sizes) <= 8
+
+
+@pytest.mark.parametrize(("slots", "max_batch"), [(1, 1), (3, 1), (2, 4)])
+async def test_every_slot_comes_back_however_calls_are_cancelled(slots: int, max_batch: int) -> None:
+    class Quick(ThreadedProvider):
+        def generate(self, request: Request) -> Answer:
+            return text_of(request)
+
+    provider = Quick(slots=slots, max_batch=max_batch)
+    answered: list[str | None] = []
+
+    async def one(number: int) -> None:
+        # Zero, one or two turns of the loop: cancelled before, in, or behind the wait for a slot; or not at all.
+        async with anyio.create_task_group() as group:
+
+            async def call() -> None:
+                answered.append((await provider.complete(ask(str(number)), timeout=1)).text)
+
+            group.start_soon(call)
+            if number % 4:
+                for _ in range(number % 4):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+
+    async with provider:
+        async with anyio.create_task_group() as group:
+            for number in range(400):
+                group.start_soon(one, number)
+        assert {str(number) for number in range(0, 400, 4)} <= set(answered)
+        assert len(answered) == len(set(answered))
+        for number in range(slots * max_batch):
+            await provider.complete(ask(f"after {number}"), timeout=1)
+        assert provider._limiter.borrowed_tokens == 0
+    assert crew_threads(provider) == []

@@ -70,6 +70,7 @@ class ThreadedProvider(RealtimeProvider):
         self._waiting: queue.SimpleQueue[_ModelCall] = queue.SimpleQueue()
         self._running: set[Call[Answer]] = set()
         self._here = threading.local()
+        self._opened = False
         self._loaded = False
         self._exit_grace = close_grace
 
@@ -116,6 +117,7 @@ class ThreadedProvider(RealtimeProvider):
             self._crew.dismiss()
             raise
         self._crew.hire(self.slots - 1)
+        self._opened = True
 
     async def aclose(self) -> None:
         """Wait a bounded time for the threads, then free the model.
@@ -123,6 +125,9 @@ class ThreadedProvider(RealtimeProvider):
         When threads are still in the model after ``close_grace`` seconds, it is left as it is and a warning is
         logged: freeing a model under a running thread would crash the process.
         """
+        if not self._opened:
+            return
+        self._opened = False
         for call in self._running:
             call.abandoned = True
         with anyio.move_on_after(self.close_grace, shield=True):
@@ -150,6 +155,8 @@ class ThreadedProvider(RealtimeProvider):
             Transient: every slot has been held for a while by a call that was abandoned (``model_stuck``).
             ProviderError: as the model raised it.
         """
+        if not self._opened:
+            raise RuntimeError(f"{type(self).__name__} is not open: use it inside 'async with'")
         call = _ModelCall(request, self._leave)
         await self._enter(call)
         self._waiting.put(call)
