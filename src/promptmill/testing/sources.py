@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from promptmill import jsontext
 from promptmill.interfaces import Source
 from promptmill.models import BadRow, Row
@@ -74,7 +76,7 @@ class SourceContract(Contract):
 
     async def test_bad_row_does_not_end_it(self) -> None:
         if not self.put_bad_between():
-            return
+            pytest.skip("no row of this source can be bad")
         async with self.make_source() as source:
             rows = await self._read(source)
         assert [type(row) for row in rows] == [Row, BadRow, Row]

@@ -1,0 +1,101 @@
+"""Source ``csv``: comma-separated values with a header, one row a record. Every value is text."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic import Field
+
+from promptmill.errors import InputError, Location
+from promptmill.hookspecs import hookimpl
+from promptmill.models import BadRow, Row
+from promptmill.options import BuildContext
+from promptmill.sources._bytes import ByteStream, suffix_of
+from promptmill.sources._lines import MAX_LINE_BYTES, split_lines
+from promptmill.sources._reading import FileSource, FileSourceOptions, Sized
+from promptmill.sources._records import Record, split_records
+
+if TYPE_CHECKING:
+    from promptmill.options import Register
+
+_TAB_SUFFIX: Final = ".tsv"
+
+
+class CsvSource(FileSource):
+    """Each file has a header of its own. Fields may be quoted with ``"`` and then hold delimiters, newlines and
+    doubled quotes. Blank lines between records are skipped; an empty field is an empty text.
+
+    A record that cannot be read becomes a BadRow at its first line: ``input_csv`` (wrong number of fields, broken
+    quotes), ``line_too_long`` or ``input_encoding``.
+
+    Args:
+        delimiter: one character; None means a tab for ``.tsv`` files and a comma for others.
+        max_line: most bytes of one record.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], base_dir: Path, *, delimiter: str | None = None, max_line: int = MAX_LINE_BYTES
+    ) -> None:
+        super().__init__(paths, base_dir)
+        self._delimiter = delimiter
+        self._max_line = max_line
+
+    def parse(self, stream: ByteStream, name: str) -> Generator[Sized, None, None]:
+        """Raises InputError for a header that cannot be read (E0305) or names a column twice (E0306)."""
+        delimiter = self._delimiter or ("\t" if suffix_of(name) == _TAB_SUFFIX else ",")
+        records = split_records(split_lines(stream, name, self._max_line), name, delimiter, self._max_line)
+        header: list[str] | None = None
+        for record in records:
+            if header is None:
+                header = _header_of(record, name)
+            else:
+                yield _row_of(record, header), record.length
+
+
+def _header_of(record: Record, name: str) -> list[str]:
+    place = Location(file=name, line=record.origin.line)
+    if isinstance(record.fields, BadRow):
+        raise InputError(
+            f"the header of {name!r} cannot be read: {record.fields.message}", code="E0305", location=place
+        )
+    header = [field.strip() for field in record.fields]
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise InputError(
+            f"the header of {name!r} names the column {twice[0]!r} more than once",
+            code="E0306",
+            hint="give each column a name of its own in the first line of the file",
+            location=place,
+        )
+    return header
+
+
+def _row_of(record: Record, header: list[str]) -> Row | BadRow:
+    fields = record.fields
+    if isinstance(fields, BadRow):
+        return fields
+    if len(fields) != len(header):
+        return BadRow("input_csv", f"the row has {len(fields)} fields, the header {len(header)}", record.origin)
+    return Row(dict(zip(header, fields, strict=True)), record.origin)
+
+
+class CsvSourceOptions(FileSourceOptions):
+    suffixes = (".csv", _TAB_SUFFIX)
+
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        pattern=r'^[^"\r\n]$',
+        description="What separates fields; default: a comma, in .tsv files a tab.",
+    )
+
+    def build(self, context: BuildContext) -> CsvSource:
+        return CsvSource(self.paths, context.base_dir, delimiter=self.delimiter, max_line=self.max_line)
+
+
+@hookimpl
+def register_source(register: Register) -> None:
+    register("csv", CsvSourceOptions)

@@ -1,0 +1,136 @@
+"""Durable operations: short writes, failed syncs, refused targets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from promptmill import files
+from promptmill.errors import StorageError
+from promptmill.files import DurableFile
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a" / "b" / "file"
+
+
+def test_write_truncate_and_size(path: Path) -> None:
+    file = DurableFile.open(path)
+    file.write(b"hello world")
+    file.truncate(5)
+    file.write(b"!")
+    file.fsync()
+    assert file.size() == 6
+    file.close()
+    file.close()
+    assert path.read_bytes() == b"hello!"
+    again = DurableFile.open(path)
+    again.write(b"?")
+    again.close()
+    assert path.read_bytes() == b"hello!?"
+
+
+def test_short_writes_are_repeated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
+    file = DurableFile.open(path)
+    file.write(b"0123456789")
+    file.close()
+    assert path.read_bytes() == b"0123456789"
+
+
+def fail(number: int) -> object:
+    def operation(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return operation
+
+
+@pytest.mark.parametrize(
+    ("operation", "system", "number", "code"),
+    [
+        ("fsync", "fsync", errno.EIO, "E0603"),
+        ("write", "write", errno.ENOSPC, "E0602"),
+        ("truncate", "ftruncate", errno.EIO, "E0602"),
+    ],
+)
+def test_failure_is_final(
+    path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, system: str, number: int, code: str
+) -> None:
+    """The kernel reports a failed sync once; a second, successful one would be a lie."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    file = DurableFile.open(path)
+    arguments = {"fsync": (), "write": (b"x",), "truncate": (0,)}[operation]
+    with monkeypatch.context() as broken:
+        broken.setattr(os, system, fail(number))
+        with pytest.raises(StorageError) as caught:
+            getattr(file, operation)(*arguments)
+    assert caught.value.code == code
+    assert repr(str(path)) in caught.value.message
+    assert os.strerror(number) in caught.value.message
+    for again in (file.fsync, lambda: file.write(b"y"), lambda: file.truncate(0)):
+        with pytest.raises(StorageError, match="failed before"):
+            again()
+    file.close()
+    assert path.read_bytes() == b""
+
+
+def test_new_names_are_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "fsync_dir", synced.append)
+    DurableFile.open(path).close()
+    assert synced == [path.parents[2], path.parents[1], path.parent]
+    synced.clear()
+    DurableFile.open(path).close()
+    assert synced == []
+
+
+def test_directory_sync_failure_closes_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(os, "fsync", fail(errno.EIO))
+    if sys.platform == "win32":
+        pytest.skip("directories are not synced here")
+    with pytest.raises(StorageError) as caught:
+        DurableFile.open(path)
+    assert caught.value.code == "E0603"
+
+
+def test_directory_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        DurableFile.open(tmp_path)
+    assert caught.value.code == "E0601"
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="not a regular file") as caught:
+        DurableFile.open(tmp_path / "pipe")
+    assert caught.value.code == "E0612"
+
+
+def test_rename_replaces_and_syncs_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "fsync_dir", synced.append)
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "old").write_bytes(b"old")
+    files.rename(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old").read_bytes() == b"new"
+    assert synced == [tmp_path]
+    with pytest.raises(StorageError) as caught:
+        files.rename(tmp_path / "missing", tmp_path / "old")
+    assert caught.value.code == "E0604"
+
+
+def test_sync_of_a_missing_directory(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("directories are not synced here")
+    with pytest.raises(StorageError) as caught:
+        files.fsync_dir(tmp_path / "missing")
+    assert caught.value.code == "E0603"
