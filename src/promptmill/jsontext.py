@@ -7,21 +7,25 @@ foreign bytes can break a parser into one exception, and :func:`encode` always p
 from __future__ import annotations
 
 import json
-from typing import Any, TypeAlias
+import math
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 JSON: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, list or dict with str keys."""
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
+MAX_DEPTH: Final = 200
+"""Deepest nesting accepted: far below what would exhaust the stack of whoever walks or encodes the value again."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
 
 class BadJSON(ValueError):
-    """The bytes are not JSON that can be read: malformed, too deep, or with an absurd number."""
+    """The bytes are not JSON that can be read: malformed, nested too deeply, or with an absurd number."""
 
 
 def encode(value: object) -> bytes:
@@ -41,25 +45,58 @@ def decode(data: bytes | bytearray | memoryview | str) -> JSON:
         BadJSON: for everything else that is not one finite JSON document.
     """
     try:
-        return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as first:
-        if isinstance(first, RecursionError):
-            raise BadJSON("nested too deeply") from first
-        return _decode_leniently(data, first)
+        value = _decoder.decode(data)
+    except RecursionError as error:
+        raise BadJSON("nested too deeply") from error
+    except (msgspec.DecodeError, UnicodeError) as first:
+        value = _decode_leniently(data, first)
+    if _may_be_deep(data) and _is_deep(value):
+        raise BadJSON("nested too deeply")
+    return value
 
 
 def _decode_leniently(data: bytes | bytearray | memoryview | str, first: Exception) -> JSON:
     """Second look with the standard library, which reads lone surrogates and can be told to refuse NaN."""
     try:
         text = data if isinstance(data, str) else bytes(data).decode("utf-8")
-        return without_surrogates(json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse_constant))
-    except (ValueError, RecursionError) as second:
+        value = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse_constant, parse_float=_finite)
+        return without_surrogates(value)
+    except RecursionError as second:
+        raise BadJSON("nested too deeply") from second
+    except ValueError as second:
         reason = second if isinstance(second, json.JSONDecodeError) else first
         raise BadJSON(str(reason)) from second
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits} is out of range")
+    return number
+
+
+def _may_be_deep(data: bytes | bytearray | memoryview | str) -> bool:
+    """Whether there are enough brackets for it: quick to tell, and false for nearly every document."""
+    if len(data) <= MAX_DEPTH:
+        return False
+    if isinstance(data, str):
+        return data.count("[") + data.count("{") > MAX_DEPTH
+    raw = bytes(data) if isinstance(data, memoryview) else data
+    return raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+
+
+def _is_deep(value: JSON) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [child for children in inner for child in children if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def without_surrogates(value: JSON) -> JSON:
