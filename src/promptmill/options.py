@@ -6,7 +6,6 @@ An options class is what a component registers. The job file is validated agains
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from abc import abstractmethod
@@ -30,12 +29,20 @@ from pydantic_core import CoreSchema, core_schema
 from promptmill.clock import Clock, SystemClock
 from promptmill.errors import UsageError
 from promptmill.interfaces import Condition, Observer, Provider, RetryPolicy, Sink, Source
+from promptmill.jsontext import REPLACEMENT
 from promptmill.secrets import Secret
 
 C = TypeVar("C")
 
+_LONGEST: Final = 10_000 * 86400.0
+"""Seconds; event loops cannot wait for much longer, and nobody means to."""
+
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
+_PART: Final = re.compile(rf"({_NUMBER}) *(ms|s|m|h|d)")
+_DURATION: Final = rf" *(?:{_NUMBER} *|(?:{_NUMBER} *(?:ms|s|m|h|d) *)+)"
+
+_ENV_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
 def parse_duration(value: object) -> float:
@@ -44,21 +51,28 @@ def parse_duration(value: object) -> float:
     Raises:
         ValueError: it is neither.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return float(value)
-    if isinstance(value, str):
-        text = value.strip()
-        if text and _DURATION.sub("", text).strip() == "":
-            return sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(text))
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-    raise ValueError("a duration is a number of seconds or a text such as 500ms, 30s or 6h")
+    seconds = -1.0
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(max(-1, min(value, _LONGEST + 1)))
+    elif isinstance(value, str) and re.fullmatch(_DURATION, value):
+        parts = _PART.findall(value)
+        seconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts) if parts else float(value)
+    if 0 <= seconds <= _LONGEST:
+        return seconds
+    raise ValueError("a duration is a number of seconds or a text such as 500ms, 30s or 6h, up to 10000d")
 
 
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9][0-9.mshd ]*$"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": _LONGEST},
+                {"type": "string", "pattern": f"^{_DURATION}$"},
+            ]
+        }
+    ),
 ]
 """A pydantic field type: seconds as a float, never negative; accepts ``500ms``, ``30s``, ``6h`` or a number."""
 
@@ -70,7 +84,8 @@ class SecretRef:
 
     def __init__(self, reference: str) -> None:
         kind, colon, target = reference.partition(":")
-        if not colon or kind not in ("env", "file") or not target:
+        known = bool(re.fullmatch(_ENV_NAME, target)) if kind == "env" else kind == "file" and bool(target)
+        if not colon or not known:
             # The text is not quoted: it may well be the secret itself.
             raise ValueError(
                 "a secret is written as a reference, never as itself: env:NAME or file:path "
@@ -91,23 +106,29 @@ class SecretRef:
         """Fetch the secret. Relative paths are relative to ``base_dir``.
 
         Raises:
-            UsageError: the variable is not set, or the file cannot be read.
+            UsageError: the variable is not set or empty, or the file cannot be read or is empty.
         """
         if self._kind == "env":
-            value = os.environ.get(self._target, "")
+            value = os.environ.get(self._target, "").strip()
             if not value:
                 raise UsageError(
                     f"the environment variable {self._target} is not set or empty",
                     code="E0110",
                     hint=f"export {self._target}=... in the shell that starts the run",
                 )
-            return Secret(value.strip())
-        path = base_dir / Path(self._target).expanduser()
+            return Secret(value)
         try:
-            return Secret(path.read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise UsageError(f"the secret file {str(path)!r} cannot be read: {reason}", code="E0111") from error
+            path = base_dir / Path(self._target).expanduser()
+            raw = path.read_bytes()
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"the secret file {self._target!r} cannot be read: {reason}", code="E0111") from error
+        # Not decoded strictly: a UnicodeDecodeError would carry the secret in its arguments.
+        value = raw.decode("utf-8-sig", "replace").strip()
+        if not value or REPLACEMENT in value:
+            wrong = "is not UTF-8 text" if value else "is empty"
+            raise UsageError(f"the secret file {str(path)!r} {wrong}", code="E0111")
+        return Secret(value)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -127,7 +148,7 @@ class SecretRef:
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {
             "type": "string",
-            "pattern": "^(env|file):.+$",
+            "pattern": f"^(env:{_ENV_NAME}|file:.+)$",
             "description": "A reference to a secret: env:NAME or file:path.",
         }
 
@@ -147,7 +168,7 @@ class BuildContext(msgspec.Struct, frozen=True, kw_only=True):
 class Options(BaseModel, Generic[C]):
     """Base class of all options. Subclass the one of your kind, add fields, write :meth:`build`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     kind: ClassVar[str]
 
@@ -159,7 +180,7 @@ class Options(BaseModel, Generic[C]):
 class Limits(BaseModel):
     """What a provider allows this account. Left out means no limit of that kind."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rps: float | None = Field(None, gt=0, description="Calls a second.")
     rpm: float | None = Field(None, gt=0, description="Requests a minute.")
