@@ -27,7 +27,8 @@ CLOSE_GRACE: Final = 30.0
 
 PROMPT_BATCH: Final = 128
 """Prompt tokens worked on at a time. An abandoned call leaves between two batches (below a second on one core with a
-small model), and a long prompt does not hold up the other slots. No slower than llama.cpp's 2048 on a processor."""
+small model), and a long prompt does not hold up the other slots. Measured from
+64 to 2048, the processor time of a 1200 token prompt is the same."""
 
 
 class LlamaProvider(ThreadedProvider):
