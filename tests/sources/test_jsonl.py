@@ -6,10 +6,12 @@ import gzip
 import io
 import json
 import sys
+import threading
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
+import anyio
 import pytest
 import zstandard
 from hypothesis import given
@@ -277,3 +279,23 @@ async def test_unreadable_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_suffix_that_tells_the_format(name: str, suffix: str) -> None:
     assert suffix_of(name) == suffix
+
+
+async def test_waiting_for_stdin_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    class Idle(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            released.wait(30)
+            return b""
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Idle()))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    source = JsonlSource(["-"], tmp_path)
+    try:
+        with anyio.move_on_after(0.1) as scope:
+            await source.aopen()
+        assert scope.cancelled_caught
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        released.set()

@@ -48,9 +48,13 @@ class FileSource(Source):
         Raises:
             InputError: a path names no file (E0301).
         """
-        if STDIN in self._paths:
-            await self._spool_stdin()
-        self._files = await to_thread.run_sync(find_files, self._paths, self._base_dir, self._spool)
+        try:
+            if STDIN in self._paths:
+                await self._spool_stdin()
+            self._files = await to_thread.run_sync(find_files, self._paths, self._base_dir, self._spool)
+        except BaseException:
+            await self.aclose()  # nobody closes what did not open
+            raise
 
     async def aclose(self) -> None:
         spool, self._spool = self._spool, None
