@@ -14,6 +14,7 @@ from promptmill.errors import NeverSent
 
 _NO_FILES_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _LONGEST_DETAIL: Final = 200
+_DEEPEST: Final = 16
 
 
 def origin(url: str) -> str:
@@ -85,11 +86,21 @@ def _is_vague(error: OSError) -> bool:
     return error.errno is None and not isinstance(error, TimeoutError | ssl.SSLError | socket.gaierror)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """``error``, then what explicitly caused it, and the first member of groups.
+def cause_of(error: BaseException) -> BaseException | None:
+    """What explicitly caused ``error``; for a group, its first member.
 
-    Never ``__context__``: that would lead to whatever the caller was handling when it asked.
+    Never ``__context__``: that would lead to whatever the caller was handling when it asked. But also what an exception
+    was made with, since httpcore wraps the cause that way and then hides it.
     """
-    while error is not None:
-        yield error
-        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return error.__cause__ or next((part for part in error.args if isinstance(part, BaseException)), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    one: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if one is None:
+            return
+        yield one
+        one = cause_of(one)

@@ -9,7 +9,7 @@ import httpcore
 import httpx
 
 from promptmill.errors import BadOutput, NeverSent, ProviderError, Transient
-from promptmill.http._failures import bad_proxy, bad_url, detail, origin, quoted, unreached
+from promptmill.http._failures import bad_proxy, bad_url, cause_of, detail, origin, quoted, unreached
 
 FOREIGN: Final = (
     httpx.HTTPError,
@@ -93,5 +93,5 @@ def failure_of_call(error: Exception, url: str, *, answered: bool, connecting: b
 
 def _before_the_answer(error: Exception) -> str:
     """A parser's complaint has an exception of the parser below it; a connection that merely ends has none."""
-    below = error.__cause__ if isinstance(error, httpx.HTTPError) else error
-    return "bad_http" if below is not None and below.__cause__ is not None else "connection_lost"
+    below = cause_of(error) if isinstance(error, httpx.HTTPError) else error
+    return "bad_http" if below is not None and cause_of(below) is not None else "connection_lost"
