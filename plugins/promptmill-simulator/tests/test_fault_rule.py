@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import typing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from promptmill_simulator import FaultRule, parse_fault
 from promptmill_simulator.fault_rule import CONTENT, DELIVERY, UNPROCESSED, FaultKind
@@ -94,7 +94,5 @@ def test_the_text_form_means_the_same_rule(fields: dict[str, object]) -> None:
 
 @given(st.text())
 def test_any_text_is_a_rule_or_a_value_error(text: str) -> None:
-    try:
-        parse_fault(text)
-    except ValueError as error:
-        assert isinstance(error, ValidationError) or str(error).startswith("fault ")
+    with contextlib.suppress(ValueError):
+        assert parse_fault(str(parse_fault(text))) == parse_fault(text)

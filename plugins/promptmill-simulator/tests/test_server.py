@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 
@@ -22,13 +23,12 @@ def options(**values: Any) -> SimulatorOptions:
 
 async def test_a_thousand_requests_at_once() -> None:
     async with Simulator(options(latency="300ms")) as sim:
-        connections = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(limits=connections, timeout=50, trust_env=False) as http:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
             async def ask(number: int) -> str:
                 body = {"model": "m", "messages": [{"role": "user", "content": f"q{number}"}]}
-                reply = await http.post(f"{sim.base_url}/chat/completions", json=body)
-                return str(reply.json()["choices"][0]["message"]["content"])
+                async with session.post(f"{sim.base_url}/chat/completions", json=body) as reply:
+                    return str((await reply.json())["choices"][0]["message"]["content"])
 
             answers = await asyncio.gather(*(ask(number) for number in range(1000)))
         books = sim.ledger(0)

@@ -10,18 +10,18 @@ import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio.to_thread
-from uvicorn.loops.auto import auto_loop_factory
 
 from promptmill.clock import Clock, SystemClock
 from promptmill.errors import StartError, UsageError
 from promptmill_simulator.answers import AnswerSource, built_in
-from promptmill_simulator.assembly import Assembly, assemble
 from promptmill_simulator.options import SimulatorOptions
-from promptmill_simulator.provider_answers import open_provider
-from promptmill_simulator.transport import StoppableServer, server_config
+
+if TYPE_CHECKING:
+    from promptmill_simulator.assembly import Assembly
+    from promptmill_simulator.transport import StoppableServer
 
 
 class Simulator:
@@ -120,6 +120,9 @@ class Simulator:
         return self._assembly
 
     def _serve(self) -> None:
+        # The server is imported when one is started: the command line lists commands without it.
+        from uvicorn.loops.auto import auto_loop_factory
+
         try:
             with tempfile.TemporaryDirectory(prefix="promptmill-simulator-", ignore_cleanup_errors=True) as temporary:
                 directory = self.options.data_dir or Path(temporary)
@@ -133,6 +136,10 @@ class Simulator:
             self._ready.set()
 
     async def _main(self, directory: Path) -> None:
+        from promptmill_simulator.assembly import assemble
+        from promptmill_simulator.provider_answers import open_provider
+        from promptmill_simulator.transport import StoppableServer, server_config
+
         if self._socket is None:
             raise UsageError("the simulator has no socket; call start()")
         async with AsyncExitStack() as stack:
