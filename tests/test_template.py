@@ -210,6 +210,7 @@ def test_bad_batch_line(change: dict[str, Any], code: str) -> None:
             {"q": [1, 2]},
             "3",
         ),
+        ("{% for x in q %}{{ loop.cycle('a', 'b') }}{% endfor %}", {"q": [1, 2, 3]}, "aba"),
         ("{% with a = q|upper %}{{ a }}{% endwith %}", {"q": "x"}, "X"),
         ("{{ q ~ 1 ~ true }}", {"q": "x"}, "x1true"),
         ("{{ q|join(', ') }}", {"q": ["a", 1]}, "a, 1"),

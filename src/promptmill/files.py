@@ -118,14 +118,13 @@ def fsync_dir(path: Path) -> None:
     Raises:
         StorageError: the system refuses.
     """
-    if sys.platform == "win32":
-        return
-    with _naming(path, "synced to disk", "E0603"):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if sys.platform != "win32":
+        with _naming(path, "synced to disk", "E0603"):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _make_directory(path: Path) -> None:
