@@ -16,6 +16,10 @@ from promptmill.errors import StorageError
 from promptmill.interfaces import Sink
 from promptmill.models import Result
 
+LINGER_SECONDS: Final = 0.05
+LINGER_RESULTS: Final = 64
+"""A group is taken when it has this many results or is this old, where each group costs a sync of the disk."""
+
 BACKLOG: Final = 4096
 """Results that may wait for the sinks; beyond that the workers wait, and so nothing is sent that cannot be stored."""
 
@@ -61,6 +65,7 @@ class Delivery:
         on_moved: Callable[[], None] = lambda: None,
         consumer: Consumer | None = None,
         order: InputOrder | None = None,
+        linger: bool = False,
     ) -> None:
         self._sinks = list(sinks)
         self._on_failure = on_failure
@@ -70,6 +75,8 @@ class Delivery:
         self._waiting: list[Result] = []
         self._closed = False
         self._arrived = anyio.Event()
+        self._linger = linger
+        self._enough = anyio.Event()
         self._room = anyio.Event()
 
     @property
@@ -81,6 +88,8 @@ class Delivery:
         """Take a finished result, then wait while the backlog is full. A cancelled wait loses nothing."""
         self._waiting.append(result)
         self._arrived.set()
+        if len(self._waiting) >= LINGER_RESULTS:
+            self._enough.set()
         while len(self._waiting) >= BACKLOG:
             await self._room.wait()
 
@@ -88,11 +97,15 @@ class Delivery:
         """No more results will come; :meth:`run` ends when all are delivered."""
         self._closed = True
         self._arrived.set()
+        self._enough.set()
 
     async def run(self) -> None:
         """Deliver until closed."""
         while True:
             await self._arrived.wait()
+            if self._linger:
+                with anyio.move_on_after(LINGER_SECONDS):
+                    await self._enough.wait()
             group = self._take()
             if group:
                 await self._store(group)
@@ -111,6 +124,7 @@ class Delivery:
         group, self._waiting = self._waiting, []
         if not self._closed:
             self._arrived = anyio.Event()
+            self._enough = anyio.Event()
         self._room.set()
         self._room = anyio.Event()
         if self._order is None:

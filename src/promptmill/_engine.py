@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import anyio
 import msgspec
@@ -33,7 +33,7 @@ from promptmill.errors import (
     StorageError,
 )
 from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Observer, Retry, RetryPolicy, Sink
-from promptmill.models import ErrorInfo, Request, Response, Result
+from promptmill.models import Request, Response, Result
 
 ORDER_WINDOW: Final = 10_000
 """How far the quickest request may be ahead of the slowest when results are kept in input order."""
@@ -58,6 +58,22 @@ class StopWhen(msgspec.Struct, frozen=True):
     after: int = 50
 
 
+class Ledger(Protocol):
+    """Keeps book of calls, so that a killed process leaves behind what it knew. Each call returns at once."""
+
+    def sending(self, request: Request, attempt: int, provider: str) -> None:
+        """``request`` is about to be sent. Raises StorageError: then it must not be."""
+        ...
+
+    def refused(self, request: Request) -> None:
+        """The last attempt for ``request`` failed, and that is not the end of it."""
+        ...
+
+    def received(self, request: Request, result: Result, body: bytes) -> None:
+        """``request`` has come to its ``result``; ``body`` is the raw reply, if any."""
+        ...
+
+
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All parts of an engine. They are open already; the engine closes none of them."""
 
@@ -65,6 +81,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     router: Router
     policy: RetryPolicy
     clock: Clock
+    ledger: Ledger | None = None
     sinks: Sequence[Sink] = ()
     observers: Sequence[Observer] = ()
     stop_when: StopWhen | None = None
@@ -87,6 +104,7 @@ class Engine:
             on_moved=self._make_room,
             consumer=consumer,
             order=InputOrder() if spec.order == "input" else None,
+            linger=spec.ledger is not None,
         )
         self._stopping = anyio.Event()
         self._feeding = anyio.CancelScope()
@@ -197,26 +215,41 @@ class Engine:
 
     # What becomes of an attempt: called by the lanes.
 
+    def sending(self, lane: Lane, work: Work) -> bool:
+        """Whether an attempt may be made; notes that it is."""
+        ledger = self._spec.ledger
+        if ledger is None:
+            return True
+        try:
+            ledger.sending(work.request, work.attempts, lane.name)
+        except StorageError as error:
+            self._sink_failed(error)
+            return False
+        return True
+
     async def succeeded(self, lane: Lane, work: Work, response: Response, latency: float) -> None:
         self._broken_in_a_row = 0
-        await self._finish(
-            Result(
-                id=work.request.id,
-                index=work.request.index,
-                status="ok",
-                text=response.text,
-                finish_reason=response.finish_reason,
-                provider=lane.name,
-                model=response.model or work.request.model or lane.provider.model,
-                tier=response.tier,
-                attempts=work.attempts,
-                latency_s=latency,
-                usage=response.usage,
-                meta=work.request.meta,
-            )
+        result = Result(
+            id=work.request.id,
+            index=work.request.index,
+            status="ok",
+            text=response.text,
+            finish_reason=response.finish_reason,
+            provider=lane.name,
+            model=response.model or work.request.model or lane.provider.model,
+            tier=response.tier,
+            attempts=work.attempts,
+            latency_s=latency,
+            usage=response.usage,
+            meta=work.request.meta,
         )
+        if self._spec.ledger:
+            self._spec.ledger.received(work.request, result, response.body)
+        await self._finish(result)
 
     async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None:
+        if self._spec.ledger and latency is not None:
+            self._spec.ledger.refused(work.request)
         if isinstance(failure, AuthFailed):
             self.stop(_auth_stop(lane, failure))
             return
@@ -241,18 +274,34 @@ class Engine:
         elif isinstance(failure, NeverSent) and not lane.reached:
             self.stop(_unreachable_stop(lane, failure))
         else:
-            await self._finish(_failed_result(lane, work, failure.info(), latency))
+            await self._fail(lane, work, failure, latency)
 
     async def broke(self, lane: Lane, work: Work, error: Exception, latency: float) -> None:
         """The provider raised something that is no ProviderError: its bug, this request's bad luck."""
         trace = "".join(traceback.format_exception(error, limit=-3))
         failure = Permanent(f"provider {lane.name!r} raised {trace}", code="provider_bug")
         self._tell_attempt_failed(lane, work, failure, latency, Fail())
-        await self._finish(_failed_result(lane, work, failure.info(), latency))
+        await self._fail(lane, work, failure, latency)
         self._broken_in_a_row += 1
         if self._broken_in_a_row >= BROKEN_IN_A_ROW:
             message = f"provider {lane.name!r} raised {type(error).__name__} on {BROKEN_IN_A_ROW} requests in a row"
             self.stop(RunStopped(f"{message}: {error}", code="E7001", exit_code=70))
+
+    async def _fail(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None:
+        result = Result(
+            id=work.request.id,
+            index=work.request.index,
+            status="failed",
+            provider=lane.name,
+            model=work.request.model or lane.provider.model,
+            attempts=work.attempts,
+            latency_s=latency,
+            error=failure.info(),
+            meta=work.request.meta,
+        )
+        if self._spec.ledger:
+            self._spec.ledger.received(work.request, result, b"")
+        await self._finish(result)
 
     async def _finish(self, result: Result) -> None:
         self.finished += 1
@@ -291,20 +340,6 @@ class Engine:
 
     def _sink_failed(self, error: StorageError) -> None:
         self.stop(RunStopped(error.message, code=error.code, exit_code=error.exit_code, hint=error.hint))
-
-
-def _failed_result(lane: Lane, work: Work, error: ErrorInfo, latency: float | None) -> Result:
-    return Result(
-        id=work.request.id,
-        index=work.request.index,
-        status="failed",
-        provider=lane.name,
-        model=work.request.model or lane.provider.model,
-        attempts=work.attempts,
-        latency_s=latency,
-        error=error,
-        meta=work.request.meta,
-    )
 
 
 def _auth_stop(lane: Lane, failure: AuthFailed) -> RunStopped:

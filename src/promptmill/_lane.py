@@ -55,6 +55,8 @@ class Work(msgspec.Struct, kw_only=True):
 class Outcome(Protocol):
     """What the engine makes of an attempt."""
 
+    def sending(self, lane: Lane, work: Work) -> bool: ...
+
     async def succeeded(self, lane: Lane, work: Work, response: Response, latency: float) -> None: ...
 
     async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None: ...
@@ -218,6 +220,8 @@ class Lane:
     async def _attempt(self, work: Work) -> None:
         work.attempts += 1
         work.lane_attempts += 1
+        if not self._outcome.sending(self, work):
+            return
         started = self._clock.now()
         if work.started is None:
             work.started = started

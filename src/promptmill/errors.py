@@ -9,6 +9,7 @@
     │   └── PluginError             a component is unknown, doubled, broken or not allowed
     ├── StartError                  exit 3: no authentication or no connection
     ├── StorageError                exit 6: a sink or the disk failed
+    │   └── RowRejected             a sink takes all rows but this one
     ├── RunLocked                   exit 7: another process has the run
     ├── RunStopped                  a run ended early; its own .exit_code says why (3, 4, 5, 6, 70, 130, 143)
     └── ProviderError               one attempt failed; the class says what that means
@@ -114,6 +115,16 @@ class StorageError(PromptmillError):
 
     exit_code = 6
     default_code = "E0600"
+
+
+class RowRejected(StorageError):
+    """A sink does not take one row. Nothing of its group was written; the others will be offered again without it."""
+
+    default_code = "E0630"
+
+    def __init__(self, message: str, *, result_id: str) -> None:
+        super().__init__(message)
+        self.result_id = result_id
 
 
 class RunLocked(PromptmillError):

@@ -147,9 +147,10 @@ class Sink(Opened):
 
     @abstractmethod
     async def start(self, position: Position | None) -> None:
-        """Make ready to write: from nothing, or behind ``position``, dropping whatever was written after it.
+        """Make ready to write behind ``position``, dropping whatever was written after it.
 
-        Called once, after :meth:`aopen` and before :meth:`write`.
+        None: this run has never written here, so the target must be new or empty. An empty position (``{}``): from
+        nothing, dropping what an earlier process of this run wrote. Called after :meth:`aopen`, before :meth:`write`.
 
         Raises:
             StorageError: the target cannot be written, or holds something that is not ours to touch.
@@ -167,7 +168,12 @@ class Sink(Opened):
 
     @abstractmethod
     async def write(self, results: Sequence[Result]) -> None:
-        """Take a group of results. May buffer."""
+        """Take a group of results. May buffer.
+
+        Raises:
+            RowRejected: one result cannot be taken; none of the group was.
+            StorageError: none can, for now.
+        """
 
     @abstractmethod
     async def commit(self) -> Position:

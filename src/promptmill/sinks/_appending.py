@@ -44,7 +44,7 @@ class AppendingSink(Sink):
 
     async def commit(self) -> Position:
         """``{"bytes": n}``: the length of the file up to here."""
-        await to_thread.run_sync(self._opened().fsync)
+        await to_thread.run_sync(self._commit)
         return {"bytes": self._length}
 
     async def aclose(self) -> None:
@@ -76,8 +76,6 @@ class AppendingSink(Sink):
         if size > length:
             self._file.truncate(length)
         self._length = length
-        if not length and self.header:
-            self._append(self.header)
 
     def _shorter(self, size: int, length: int) -> StorageError:
         return StorageError(
@@ -89,7 +87,13 @@ class AppendingSink(Sink):
     def _write(self, results: Sequence[Result]) -> None:
         self._append(self.encode(results))
 
+    def _commit(self) -> None:
+        self._append(b"")
+        self._opened().fsync()
+
     def _append(self, data: bytes) -> None:
+        # The header goes with the first data: a file that has only been started must still count as empty.
+        data = data if self._length else self.header + data
         self._opened().write(data)
         self._length += len(data)
 
@@ -100,7 +104,7 @@ class AppendingSink(Sink):
 
 
 def _length_of(position: Position | None, path: Path) -> int:
-    length = 0 if position is None else position.get("bytes")
+    length = position.get("bytes") if position else 0
     if not isinstance(length, int) or length < 0:
         raise StorageError(f"the position kept for {str(path)!r} is not of this sink: {position!r}", code="E0611")
     return length

@@ -1,0 +1,113 @@
+"""One owner of a run at a time: a lock of the operating system, and the owner's name beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from promptmill.errors import RunLocked
+
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who holds a run. ``since`` in seconds since the epoch."""
+
+    host: str
+    pid: int
+    since: float
+
+    @classmethod
+    def here(cls, wall: float) -> Owner:
+        return cls(socket.gethostname(), os.getpid(), wall)
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
+        return f"process {self.pid} on {self.host}, since {since}"
+
+
+class RunLock:
+    """Held from :meth:`acquire` to :meth:`release`; the system lets go of it when the process dies, however it does."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = path
+        self._name = path.with_suffix(".owner")
+        self._descriptor = -1
+
+    def acquire(self, owner: Owner) -> None:
+        """Take the lock.
+
+        Raises:
+            RunLocked: another process has it; the message says which.
+        """
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+        if not _try_lock(descriptor):
+            os.close(descriptor)
+            raise RunLocked(
+                f"the run is in the hands of {self.owner() or 'another process'}; nothing was sent",
+                hint="wait for it, or look at it with `promptmill status`",
+            )
+        self._descriptor = descriptor
+        self._name.write_bytes(msgspec.json.encode(owner))
+
+    def owner(self) -> Owner | None:
+        """Who wrote the name beside the lock last; it need not hold it any more."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self._name.read_bytes(), type=Owner)
+        return None
+
+    def is_held(self) -> bool:
+        """Whether some process has the lock now."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDWR | _BINARY)
+        except OSError:
+            return False
+        try:
+            if not _try_lock(descriptor):
+                return True
+            _unlock(descriptor)
+            return False
+        finally:
+            os.close(descriptor)
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            _unlock(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        with contextlib.suppress(OSError):
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
