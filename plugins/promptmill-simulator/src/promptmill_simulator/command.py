@@ -11,6 +11,7 @@ import typer
 
 from promptmill.errors import UsageError
 from promptmill.hookspecs import hookimpl
+from promptmill.options import RegisterCommand
 from promptmill.secrets import Secret
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def simulate(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
-    allow_remote: Annotated[bool, typer.Option(help="Allow a host that other machines can reach.")] = False,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Allow a host that other machines can reach.")
+    ] = False,
     latency: Annotated[str, typer.Option(help="200ms, 200ms..1s or lognormal:2.5s,0.5 (median and sigma).")] = "0",
     tokens: Annotated[str, typer.Option(help="Length of answers: 100, 20..200 or lognormal:150,0.6.")] = "16..64",
     answers: Annotated[str, typer.Option(help="words, or echo to get the question back.")] = "words",
@@ -112,5 +115,5 @@ def _pairs(texts: list[str]) -> dict[str, Any]:
 
 
 @hookimpl
-def register_command(register: Any) -> None:
+def register_command(register: RegisterCommand) -> None:
     register("simulate", simulate)
