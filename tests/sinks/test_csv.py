@@ -83,6 +83,16 @@ def test_columns() -> None:
     ]
 
 
+async def test_file_with_nothing_but_the_header_counts_as_empty(tmp_path: Path) -> None:
+    """A kill between the first commit and the note of it leaves such a file."""
+    path = tmp_path / "answers.csv"
+    for _ in range(2):
+        async with CsvSink(path) as sink:
+            await sink.start(None)
+            await sink.commit()
+            assert path.read_bytes() == CsvSink.header
+
+
 def test_no_text_and_empty_text_differ() -> None:
     assert lines_of(result(None), result("")) == ["1,0,ok,,,,,,0,,,,,,,,,,,", '1,0,ok,"",,,,,0,,,,,,,,,,,']
 

@@ -98,7 +98,7 @@ async def test_shorter_file_is_refused_and_not_created(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("position", [{}, {"bytes": "7"}, {"bytes": -1}, {"rows": 3}])
+@pytest.mark.parametrize("position", [{"bytes": "7"}, {"bytes": -1}, {"rows": 3}])
 async def test_foreign_position_is_refused(tmp_path: Path, position: dict[str, object]) -> None:
     async with JsonlSink(tmp_path / "answers.jsonl") as sink:
         with pytest.raises(StorageError, match="not of this sink"):

@@ -62,6 +62,8 @@ def contract_of(wrong: str) -> SinkContract:
         ("loses results", SinkContract.test_committed_results_are_there),
         ("keeps uncommitted", SinkContract.test_uncommitted_results_are_dropped_on_restart),
         ("keeps uncommitted", SinkContract.test_older_position_drops_later_commits),
+        ("keeps uncommitted", SinkContract.test_empty_position_starts_from_nothing),
+        ("keeps uncommitted", SinkContract.test_opens_again_after_closing),
         ("takes foreign content", SinkContract.test_foreign_content_is_refused),
         ("strips text", SinkContract.test_hostile_text_comes_back),
     ],

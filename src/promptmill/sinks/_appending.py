@@ -65,7 +65,7 @@ class AppendingSink(Sink):
             raise self._shorter(0, length)
         self._file = DurableFile.open(self.path)
         size = self._file.size()
-        if position is None and size:
+        if position is None and size and not self._only_header(size):
             raise StorageError(
                 f"the output {str(self.path)!r} holds {size} bytes that are not of this run",
                 code="E0610",
@@ -76,6 +76,10 @@ class AppendingSink(Sink):
         if size > length:
             self._file.truncate(length)
         self._length = length
+
+    def _only_header(self, size: int) -> bool:
+        """Whether a run was killed between its first commit and the note of it: there is no result in the file."""
+        return size == len(self.header) and self.path.read_bytes() == self.header
 
     def _shorter(self, size: int, length: int) -> StorageError:
         return StorageError(

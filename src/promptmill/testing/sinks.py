@@ -86,6 +86,42 @@ class SinkContract(Contract):
         await self._run([result("c", id="3")], position=first)
         assert list(self.rows()) == [("1", "a"), ("3", "c")]
 
+    async def test_empty_position_starts_from_nothing(self) -> None:
+        """A run that was killed before its first commit begins anew over what it wrote."""
+        async with self.make_sink() as sink:
+            await sink.start(None)
+            await sink.write([result("lost", id="1")])
+        await self._run([result("a", id="1")], position={})
+        assert list(self.rows()) == [("1", "a")]
+
+    async def test_opens_again_after_closing(self) -> None:
+        """The engine closes a sink that failed and opens the same object behind its last commit."""
+        sink = self.make_sink()
+        async with sink:
+            await sink.start(None)
+            await sink.write([result("a", id="1")])
+            position = await sink.commit()
+            await sink.write([result("unknown", id="2")])
+        async with sink:
+            await sink.start(position)
+            await sink.write([result("b", id="2")])
+            await sink.commit()
+        assert list(self.rows()) == [("1", "a"), ("2", "b")]
+
+    async def test_set_aside_makes_room(self) -> None:
+        places = []
+        for text in ("a", "b", "c"):
+            async with self.make_sink() as sink:
+                places.append(await sink.set_aside())
+                if text != "a" and places[-1] is None:
+                    pytest.skip("this sink cannot set anything aside")
+                await sink.start(None)
+                await sink.write([result(text, id="1")])
+                await sink.commit()
+            assert list(self.rows()) == [("1", text)]
+        assert places[0] is None
+        assert places[1] != places[2]
+
     async def test_recovery_can_be_repeated(self) -> None:
         position = await self._run([result("a", id="1")])
         for _ in range(3):
