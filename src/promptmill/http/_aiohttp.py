@@ -18,11 +18,12 @@ from yarl import URL
 from promptmill.errors import NeverSent
 from promptmill.http._aiohttp_errors import FOREIGN, failure_after, failure_before
 from promptmill.http._connecting import KEEP_IDLE_CONNECTION, USER_AGENT, proxy_for, socket_options, tls_context
-from promptmill.http._failures import bad_proxy, bad_url, origin, quoted
+from promptmill.http._failures import bad_url, origin, quoted
 from promptmill.http._inflating import ACCEPT_ENCODING, decoded, too_large, wire_limit
 from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
 
 _TARGETS_KEPT: Final = 256
+_PROXIES: Final = ("http", "https")
 _LONGEST_HEADER: Final = 64 * 1024
 _MOST_HEADERS: Final = 256
 _LARGE_BODY: Final = 1024 * 1024
@@ -117,11 +118,10 @@ class AiohttpClient(HttpClient):
 
     def _prepare(self, url: str) -> _Target:
         try:
-            proxy = proxy_for(url, self._settings)
-            parsed = URL(url)
+            proxy = proxy_for(url, self._settings, _PROXIES)
+            return _Target(URL(url), proxy, None if proxy is None else URL(proxy))
         except ValueError as error:
             raise bad_url(url, quoted(str(error))) from error
-        return _Target(parsed, proxy, None if proxy is None else _proxy_url(proxy))
 
 
 class _Target(msgspec.Struct, frozen=True):
@@ -169,16 +169,6 @@ class _Attempt:
         if isinstance(self._request, _Request) and self._request.connected:
             return failure_after(error, self._url)
         return failure_before(error, self._url, self._proxy)
-
-
-def _proxy_url(proxy: str) -> URL:
-    try:
-        parsed = URL(proxy)
-    except ValueError as error:
-        raise bad_proxy(proxy, quoted(str(error))) from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise bad_proxy(proxy, "it is not an http:// or https:// URL (the httpx backend can do SOCKS)")
-    return parsed
 
 
 def _socket(address: Any, options: list[tuple[int, int, int]]) -> socket.socket:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+from collections.abc import Container
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from promptmill.errors import UsageError
+from promptmill.http._failures import bad_proxy
 from promptmill.http.client import HttpSettings
 
 USER_AGENT: Final = "promptmill"
@@ -66,15 +68,31 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext:
     return context
 
 
-def proxy_for(url: str, settings: HttpSettings) -> str | None:
+def proxy_for(url: str, settings: HttpSettings, schemes: Container[str]) -> str | None:
     """The URL of the proxy to use for ``url``: that of the settings, else that of the environment unless NO_PROXY
     exempts the host (on macOS and Windows also the system's settings).
 
     Raises:
+        NeverSent: the proxy's URL is none, or of a scheme that is not in ``schemes`` (``proxy``).
         ValueError: ``url`` is not a URL.
     """
-    if settings.proxy is not None:
-        return settings.proxy
+    proxy = settings.proxy or _environment_proxy(url)
+    if proxy is None:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    try:
+        parts = urlsplit(proxy)
+        # Reading the port is what checks it.
+        usable = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise bad_proxy(proxy, str(error)) from error
+    if not usable:
+        raise bad_proxy(proxy, "it is not a URL of a kind this HTTP backend can use")
+    return proxy
+
+
+def _environment_proxy(url: str) -> str | None:
     parts = urlsplit(url)
     known = getproxies()
     proxy = known.get(parts.scheme) or known.get("all")
@@ -82,4 +100,4 @@ def proxy_for(url: str, settings: HttpSettings) -> str | None:
         return None
     if proxy_bypass(parts.hostname) or (parts.port and proxy_bypass(f"{parts.hostname}:{parts.port}")):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return proxy

@@ -13,6 +13,8 @@ ACCEPT_ENCODING: Final = "gzip, deflate"
 """What we say we read. No brotli and no zstd: their Python decoders come in versions that cannot be bounded."""
 
 _WINDOW: Final = 64 * 1024
+_PIECE: Final = 256 * 1024
+"""zlib doubles what it makes at once while it makes it."""
 _INLINE: Final = 64 * 1024
 """Up to this many compressed bytes are inflated on the event loop; a thread costs more than they do."""
 _MOST_MEMBERS: Final = 64
@@ -79,7 +81,7 @@ def _inflate_member(data: memoryview, wbits: int, parts: list[bytes], limit: int
             raise _unreadable("the compressed reply ends too soon", status)
         used += len(window)
         while window and not inflater.eof:
-            part = inflater.decompress(window, room + 1)
+            part = inflater.decompress(window, min(room + 1, _PIECE))
             room -= len(part)
             if room < 0:
                 raise too_large(limit, status)

@@ -19,6 +19,8 @@ from promptmill.http.client import HttpSettings
 SHARD: Final = 16
 """Most connections in one pool."""
 
+_PROXIES: Final = ("http", "https", "socks5", "socks5h")
+
 
 class ShardedTransport(httpx.AsyncBaseTransport):
     """Spreads requests over pools of at most :data:`SHARD` connections, made as they are needed.
@@ -34,7 +36,7 @@ class ShardedTransport(httpx.AsyncBaseTransport):
         self._shards: dict[str | None, list[_Shard]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        shard = self._shard(proxy_for(str(request.url), self._settings))
+        shard = self._shard(proxy_for(str(request.url), self._settings, _PROXIES))
         shard.active += 1
         try:
             response = await shard.transport.handle_async_request(request)
@@ -74,7 +76,7 @@ class ShardedTransport(httpx.AsyncBaseTransport):
                 socket_options=self._options,
             )
         except (ValueError, httpx.InvalidURL, ImportError) as error:
-            # httpx: a scheme it does not know, not a URL, or SOCKS without the package for it.
+            # The last is SOCKS without the package for it.
             raise bad_proxy(proxy or "", quoted(str(error))) from error
 
 

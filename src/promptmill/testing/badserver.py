@@ -88,6 +88,7 @@ class BadServer:
         requests: what was received, in order; also those that got no answer.
         connections: how many connections were made.
         hung_up: how many connections the client closed by itself.
+        port: where it listens, once it is entered.
     """
 
     def __init__(
@@ -106,16 +107,11 @@ class BadServer:
         self.requests: list[Received] = []
         self.connections = 0
         self.hung_up = 0
-
-    @property
-    def port(self) -> int:
-        """The port, once the server is entered."""
-        port: int = self._listener.getsockname()[1]
-        return port
+        self.port = 0
 
     @property
     def url(self) -> str:
-        """Scheme, host and port, without a slash at the end."""
+        """Scheme, host and port, without a slash at the end, once it is entered."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def wait_for(self, condition: Callable[[BadServer], bool], timeout: float = 5.0) -> None:
@@ -131,6 +127,7 @@ class BadServer:
     async def __aenter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
         self._start(self._listen())
         return self
 
