@@ -75,7 +75,7 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=short)
 def test_packages_present_and_do_not_work(path: Path) -> None:
-    """An ``__init__`` has a docstring, imports and ``__all__``."""
+    """An ``__init__`` has a docstring, imports and ``__all__``, or PEP 562's two functions to import names late."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     work = [ast.unparse(node) for node in body if not is_presentation(node)]
     assert [line for line in work if not line.startswith(WORK_OF_A_PACKAGE.get(short(path), ()))] == []
@@ -86,6 +86,10 @@ def is_presentation(node: ast.stmt) -> bool:
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.Assign):
         return ast.unparse(node.targets[0]) in ("__all__", "__version__")
+    if isinstance(node, ast.FunctionDef):
+        return node.name in ("__getattr__", "__dir__")
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return all(isinstance(inner, ast.ImportFrom) for inner in node.body)
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 

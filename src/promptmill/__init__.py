@@ -11,13 +11,17 @@ As a library::
         print(result.text)
 """
 
-from promptmill._engine import StopWhen
-from promptmill._report import Summary
-from promptmill._routing import AllOf, AnyOf, Not, Route
+from typing import TYPE_CHECKING, Any
+
 from promptmill.errors import PromptmillError, ProviderError, RunStopped
 from promptmill.models import Message, Request, Response, Result, Usage
-from promptmill.pipeline import Pipeline
-from promptmill.scripts import run
+
+if TYPE_CHECKING:
+    from promptmill._engine import StopWhen
+    from promptmill._report import Summary
+    from promptmill._routing import AllOf, AnyOf, Not, Route
+    from promptmill.pipeline import Pipeline
+    from promptmill.scripts import run
 
 __all__ = [
     "AllOf",
@@ -37,3 +41,27 @@ __all__ = [
     "Usage",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the engine when it is first asked for: the command line and plugins often do without."""
+    from importlib import import_module
+
+    homes = {
+        "AllOf": "_routing",
+        "AnyOf": "_routing",
+        "Not": "_routing",
+        "Pipeline": "pipeline",
+        "Route": "_routing",
+        "StopWhen": "_engine",
+        "Summary": "_report",
+        "run": "scripts",
+    }
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{homes[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

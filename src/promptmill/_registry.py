@@ -49,7 +49,8 @@ class Registry:
     def names(self, kind: str) -> list[str]:
         """The names of one kind, sorted."""
         registered = {name for offered, name in self._offers if offered == kind}
-        return sorted({one.name for one in self.installed(kind)} | registered)
+        offered = (point.name.partition(".") for point in self._points)
+        return sorted({name for of_kind, _, name in offered if of_kind == kind and name} | registered)
 
     def add(self, kind: str, name: str, offer: Any) -> None:
         """Register an options class (or a command) by hand, under a free name."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptmill.cli.run import AllowCode, JobPath
 from promptmill.cli.terminal import emit, tell
 from promptmill.hookspecs import hookimpl
-from promptmill.options import RegisterCommand
+
+if TYPE_CHECKING:
+    from promptmill.options import RegisterCommand
 
 
 def check(

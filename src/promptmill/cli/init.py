@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptmill.cli.terminal import tell
 from promptmill.errors import UsageError
 from promptmill.hookspecs import hookimpl
-from promptmill.options import RegisterCommand
+
+if TYPE_CHECKING:
+    from promptmill.options import RegisterCommand
 
 SCHEMA_NAME = "promptmill.schema.json"
 
@@ -29,7 +31,7 @@ def init(
     prompts = path.with_name("prompts.jsonl")
     schema = path.with_name(SCHEMA_NAME)
     if path.exists() and not force:
-        raise UsageError(f"{str(path)!r} exists already", code="E0112", hint="name another file, or use --force")
+        raise UsageError(f"{str(path)!r} exists already", code="E0120", hint="name another file, or use --force")
     templates = files("promptmill.cli") / "templates"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,7 @@ def init(
         if not prompts.exists():
             prompts.write_text((templates / "prompts.jsonl").read_text("utf-8"), "utf-8")
     except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}", code="E0113") from error
+        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}", code="E0121") from error
     tell(f"wrote {path}, {prompts} and {schema}")
     tell(f"next: promptmill check {path}, then promptmill run {path}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,9 @@ from promptmill.cli.terminal import emit, safe
 from promptmill.errors import UsageError
 from promptmill.hookspecs import hookimpl
 from promptmill.jsontext import encode
-from promptmill.options import RegisterCommand
+
+if TYPE_CHECKING:
+    from promptmill.options import RegisterCommand
 
 
 def plugins(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptmill.cli import errors, progress, signals, summary
 from promptmill.cli.terminal import emit, tell
 from promptmill.hookspecs import hookimpl
-from promptmill.options import RegisterCommand
 
 if TYPE_CHECKING:
+    import asyncio
+
     from promptmill._run import Run
+    from promptmill.options import RegisterCommand
 
 JobPath = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
 AllowCode = Annotated[
@@ -37,6 +36,8 @@ def run(
 
 
 def _run_loop(job: Path, *, fresh: bool, as_json: bool, quiet: bool, allow_code: bool) -> int:
+    import asyncio
+
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(job, fresh=fresh, as_json=as_json, quiet=quiet, allow_code=allow_code))
 
@@ -47,11 +48,15 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None
-    return uvloop.Loop  # type: ignore[no-any-return]
+    return uvloop.Loop
 
 
 async def _run(path: Path, *, fresh: bool, as_json: bool, quiet: bool, allow_code: bool) -> int:
+    import asyncio
+    from contextlib import AsyncExitStack
+
     from promptmill import _app
+    from promptmill.cli import errors, progress, signals, summary
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=allow_code)
@@ -83,6 +88,8 @@ async def _run(path: Path, *, fresh: bool, as_json: bool, quiet: bool, allow_cod
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
+    import asyncio
+
     task.cancel()
     await asyncio.wait({task})
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptmill.cli.terminal import emit
 from promptmill.errors import UsageError
 from promptmill.hookspecs import hookimpl
-from promptmill.options import RegisterCommand
+
+if TYPE_CHECKING:
+    from promptmill.options import RegisterCommand
 
 
 def schema(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from promptmill import jsontext
 from promptmill.hookspecs import hookimpl
 from promptmill.jsontext import JSON
 from promptmill_llama.catalogue import KNOWN, KnownModel, find_model, known_model, models_dir
+
+if TYPE_CHECKING:
+    from promptmill.options import RegisterCommand
 
 app = typer.Typer(help="Fetch and find models that run in this process.", no_args_is_help=True)
 
@@ -59,5 +62,5 @@ def path(name: Name) -> None:
 
 
 @hookimpl
-def register_command(register: Any) -> None:
+def register_command(register: RegisterCommand) -> None:
     register("models", app)

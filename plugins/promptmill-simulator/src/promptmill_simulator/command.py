@@ -11,10 +11,10 @@ import typer
 
 from promptmill.errors import UsageError
 from promptmill.hookspecs import hookimpl
-from promptmill.options import RegisterCommand
 from promptmill.secrets import Secret
 
 if TYPE_CHECKING:
+    from promptmill.options import RegisterCommand
     from promptmill_simulator.options import SimulatorOptions
 
 
