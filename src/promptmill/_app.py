@@ -1,165 +1,180 @@
-"""The composition root: a checked job in, a finished run out."""
+"""The composition root: a job file in, a finished run out."""
 
 from __future__ import annotations
 
-import itertools
-from array import array
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
+import anyio
 import msgspec
 
 from promptmill._config import Job, load_job
-from promptmill._engine import Entry, StopWhen
+from promptmill._cursors import CommitOrder, Cursor, InputOrder
+from promptmill._engine import StopWhen, only_cause
+from promptmill._input import InputReport, JobInput
+from promptmill._journal import Journal, Store
+from promptmill._projection import Projection
 from promptmill._registry import Registry
-from promptmill._run import Run
-from promptmill._template import InputTemplate
+from promptmill._report import Summary, Tally
+from promptmill._resume import Plan, plan
+from promptmill._run import Run, new_run_id
 from promptmill.clock import Clock, SystemClock
-from promptmill.errors import InputError, Location, Problem
-from promptmill.interfaces import Observer, Source
-from promptmill.models import BadRow, ErrorInfo, Origin, Request, Result
+from promptmill.errors import RunStopped, StorageError
+from promptmill.interfaces import Observer
+from promptmill.models import Result
 from promptmill.options import BuildContext
 from promptmill.pipeline import Pipeline
 
-MOST_PROBLEMS: Final = 5
-"""Rows quoted when many have the same trouble."""
+STATE_DIRECTORY: Final = ".promptmill"
+"""Beside the job file; each job has a directory in it, named after the job."""
 
-_FATAL_ROWS: Final = frozenset({"template", "template_null", "missing_column"})
-"""Codes of bad rows that mean the job is wrong rather than the row: they refuse the run before anything is sent."""
+_READ_ROWS: Final = 5000
+
+_decode = msgspec.json.Decoder(Result).decode
 
 
-class InputReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look at every row found. ``bad_rows`` by code will end as failed records."""
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run of a job ended. ``stopped`` is None when every request has its record in every sink."""
 
-    rows: int
-    bad_rows: dict[str, int]
-    fingerprint: str
+    summary: Summary
+    tally: Tally
+    stopped: RunStopped | None
+    rejected: int
+    """Rows that some sink does not take."""
 
 
 class PreparedJob:
-    """A job with its source and template built: it can be checked, then run."""
+    """A job that is read and checked: it can look at its input, then run."""
 
     def __init__(self, job: Job, *, clock: Clock | None = None, allow_code: bool = False) -> None:
         self.job = job
         self._clock = clock or SystemClock()
         self._allow_code = allow_code
-        self._bad_row_prefix = ""
-        self._source: Source = job.source.build(self._context("input"))
-        self._template = InputTemplate(
-            prompt=job.template.prompt,
-            messages=[(one.role, one.content) for one in job.template.messages or ()],
-            id=job.template.id,
-            priority=job.template.priority,
-            tags=job.template.tags,
-            keep=job.template.keep,
-            params=job.params,
-        )
+        self._input = JobInput(job, self._context("input"))
 
     async def check(self) -> InputReport:
-        """Look at every row: read it, render its templates, compare its id with all others. Sends nothing.
-
-        Raises:
-            InputError: the input cannot be read, a template fails on a row, or an id occurs twice.
-        """
-        rows, bad = 0, Counter[str]()
-        fatal: list[BadRow] = []
-        hashes, bad_hashes = array("q"), array("q")
-        async with self._source:
-            async for group in self._requests():
-                for entry in group:
-                    rows += 1
-                    if isinstance(entry, Request):
-                        hashes.append(hash(entry.id))
-                        continue
-                    bad[entry.code] += 1
-                    bad_hashes.append(hash(_row_number_id(rows - 1)))
-                    if entry.code in _FATAL_ROWS:
-                        fatal.append(entry) if len(fatal) < MOST_PROBLEMS else None
-            if fatal:
-                raise _template_error(fatal, sum(bad[code] for code in _FATAL_ROWS), rows)
-            if _has_twins(hashes):
-                await self._refuse_twins(hashes)
-            if bad_hashes and not set(bad_hashes).isdisjoint(hashes):
-                self._bad_row_prefix = "row-"
-            fingerprint = await self._source.fingerprint()
-        return InputReport(rows=rows, bad_rows=dict(bad), fingerprint=fingerprint)
+        """Look at every row. Sends nothing. Raises InputError."""
+        async with self._input.source:
+            return await self._input.check()
 
     async def run(
         self,
         *,
-        total: int | None = None,
         fresh: bool = False,
+        retry_failed: bool = False,
         observers: Sequence[Observer] = (),
+        on_plan: Callable[[Plan, int], None] = lambda *_: None,
         on_start: Callable[[Run], None] = lambda _: None,
-    ) -> Run:
-        """Run the job and return the run, finished or stopped. ``on_start`` is handed it before the first call."""
+    ) -> Outcome:
+        """Run the job, or go on where its last run stopped.
+
+        Args:
+            fresh: set the earlier run and its outputs aside, and start over.
+            retry_failed: send failed requests again.
+            observers: told of what happens.
+            on_plan: handed what is left to do, and how many requests a killed process had in flight.
+            on_start: handed the run before its first call.
+
+        Raises:
+            RunLocked: another process has this run.
+            UsageError: the input is wrong, or it or the job has changed; nothing was sent.
+            StorageError: the journal or a sink cannot be opened; nothing was sent.
+        """
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._input.source)
+            journal = await stack.enter_async_context(Journal(state_directory(self.job), self._clock))
+            sinks = [sink.build(self._context(f"sink {at + 1}")) for at, sink in enumerate(self.job.sinks)]
+            if fresh:
+                await journal.set_aside()
+                for sink in sinks:
+                    await sink.set_aside()
+            if retry_failed:
+                await journal.ask(Store.supersede_failed)
+            todo = await plan(journal, self._input, self.job.identity)
+            on_plan(todo, len(journal.unknown))
+            projections = []
+            for sink, name in zip(sinks, self.job.sink_names, strict=True):
+                projection = Projection(sink, name, journal, self._clock, await self._cursor(journal))
+                projections.append(projection)
+                stack.push_async_callback(projection.aclose)
+                await projection.open()
+            run_id = await _run_id(journal, self._clock)
+            run = await self._mill(todo, run_id, journal, projections, observers, on_start)
+            return await self._outcome(run, run_id, todo, journal, projections)
+
+    async def _mill(
+        self,
+        todo: Plan,
+        run_id: str,
+        journal: Journal,
+        projections: Sequence[Projection],
+        observers: Sequence[Observer],
+        on_start: Callable[[Run], None],
+    ) -> Run | None:
+        """Run what is left, with the sinks following the journal. Without anything left, no provider is opened."""
+
+        async def committed(results: Sequence[Result]) -> None:
+            for projection in projections:
+                projection.offer(results, journal.last_seq)
+
+        run: Run | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                for projection in projections:
+                    group.start_soon(projection.run)
+                if todo.pending:
+                    pipeline = self._pipeline(observers)
+                    async with pipeline.prepare(
+                        total=todo.pending, run_id=run_id, journal=journal, consumer=committed
+                    ) as run:
+                        journal.on_full = run.storage_failed
+                        on_start(run)
+                        await run.mill(self._input.entries(todo.input, todo.done))
+                for projection in projections:
+                    projection.close()
+        except BaseExceptionGroup as errors:
+            raise only_cause(errors) from None
+        return run
+
+    async def _outcome(
+        self, run: Run | None, run_id: str, todo: Plan, journal: Journal, projections: Sequence[Projection]
+    ) -> Outcome:
+        tally = run.tally if run and not todo.finished else await journal.ask(_tally_of)
+        behind = [projection.failure for projection in projections if projection.failure]
+        stopped = run.stopped if run else None
+        if stopped is None and behind:
+            stopped = _sink_behind(behind[0])
+        finished = tally.succeeded + tally.failed + tally.skipped
+        summary = tally.summary(
+            run_id=run_id,
+            total=todo.input.rows,
+            done_before=todo.finished,
+            elapsed=run.elapsed if run else 0.0,
+            resumable=stopped is not None or finished < todo.input.rows,
+        )
+        rejected = sum(projection.rejected for projection in projections)
+        return Outcome(summary=summary, tally=tally, stopped=stopped, rejected=rejected)
+
+    async def _cursor(self, journal: Journal) -> Cursor:
+        if self.job.order == "completion":
+            return CommitOrder(journal)
+        await journal.ask(Store.keep_index)
+        return InputOrder(journal)
+
+    def _pipeline(self, observers: Sequence[Observer]) -> Pipeline:
         job = self.job
-        pipeline = Pipeline(
+        return Pipeline(
             job.providers,
             job.routes,
             retry=job.retry.build(self._context("retry")),
-            sinks=[sink.build(self._context(f"sink {at + 1}")) for at, sink in enumerate(job.sinks)],
             observers=observers,
             stop_when=StopWhen(job.stop_when.failure_rate, job.stop_when.after) if job.stop_when else None,
             clock=self._clock,
             base_dir=job.base_dir,
             allow_code=self._allow_code,
         )
-        async with self._source, pipeline.prepare(total=total, order=job.order, fresh=fresh) as run:
-            on_start(run)
-            await run.mill(self._entries())
-        return run
-
-    async def _requests(self) -> AsyncIterator[Sequence[Request | BadRow]]:
-        index = 0
-        async for group in self._source.rows():
-            made: list[Request | BadRow] = []
-            for row in group:
-                made.append(row if isinstance(row, BadRow) else self._template.request_of(row, index))
-                index += 1
-            yield made
-
-    async def _entries(self) -> AsyncIterator[Sequence[Entry]]:
-        index = 0
-        async for group in self._requests():
-            entries: list[Entry] = []
-            for entry in group:
-                entries.append(entry if isinstance(entry, Request) else self._failed_row(entry, index))
-                index += 1
-            yield entries
-
-    async def _refuse_twins(self, hashes: array[int]) -> None:
-        """Look again for the ids behind equal hashes."""
-        suspects = {one for one, count in Counter(hashes).items() if count > 1}
-        first: dict[str, int] = {}
-        problems: list[Problem] = []
-        async for group in self._requests():
-            for entry in group:
-                if isinstance(entry, BadRow) or hash(entry.id) not in suspects:
-                    continue
-                if entry.id in first:
-                    message = f"the id {entry.id!r} of row {entry.index + 1} is that of row {first[entry.id] + 1} too"
-                    problems.append(
-                        Problem(
-                            "E0320",
-                            message,
-                            None,
-                            "give every row an id of its own, or name another column with `input.id`",
-                        )
-                    )
-                first.setdefault(entry.id, entry.index)
-        if problems:
-            raise InputError(f"{len(problems)} ids occur twice", problems=tuple(problems[:MOST_PROBLEMS]))
-
-    def _failed_row(self, row: BadRow, index: int) -> Result:
-        """The record of a row that could not become a request; nothing was sent for it.
-
-        Its id is its row number, or ``row-`` and the number when a good row has such an id.
-        """
-        error = ErrorInfo(code=row.code, message=f"{row.origin}: {row.message}")
-        return Result(id=self._bad_row_prefix + _row_number_id(index), index=index, status="failed", error=error)
 
     def _context(self, name: str) -> BuildContext:
         return BuildContext(name=name, base_dir=self.job.base_dir, clock=self._clock, allow_code=self._allow_code)
@@ -170,22 +185,35 @@ def prepare(path: Path, *, allow_code: bool = False, registry: Registry | None =
     return PreparedJob(load_job(path, registry or Registry()), allow_code=allow_code)
 
 
-def _has_twins(hashes: array[int]) -> bool:
-    ordered = sorted(hashes)
-    return any(one == other for one, other in itertools.pairwise(ordered))
+async def _run_id(journal: Journal, clock: Clock) -> str:
+    """The name of the run, which stays the same however often it is resumed."""
+    saved = await journal.meta("run_id")
+    if saved is None:
+        saved = new_run_id(clock)
+        await journal.put_meta("run_id", saved)
+    return str(saved)
 
 
-def _row_number_id(index: int) -> str:
-    return str(index + 1)
+def state_directory(job: Job) -> Path:
+    """Where the journal of a job is kept."""
+    return job.base_dir / STATE_DIRECTORY / job.name
 
 
-def _template_error(rows: Sequence[BadRow], count: int, total: int) -> InputError:
-    problems = tuple(
-        Problem("E0310", row.message, _place(row.origin), "correct the template in the job file, or the row")
-        for row in rows
+def _tally_of(store: Store) -> Tally:
+    """Count every record of the journal: those of earlier processes too."""
+    tally = Tally()
+    after = 0
+    while rows := store.records(after, _READ_ROWS):
+        for _, record in rows:
+            tally.add_finished(_decode(record))
+        after = rows[-1][0]
+    return tally
+
+
+def _sink_behind(failure: StorageError) -> RunStopped:
+    return RunStopped(
+        f"a sink does not have all results: {failure.message}",
+        code=failure.code,
+        exit_code=failure.exit_code,
+        hint="they are safe in the journal: see to the sink, then run the same command again; no call is repeated",
     )
-    return InputError(f"the templates fail on {count} of {total} rows", problems=problems)
-
-
-def _place(origin: Origin) -> Location | None:
-    return Location(origin.file, origin.line) if origin.file else None

@@ -100,7 +100,7 @@ class Engine:
         self.lanes = {lane.name: Lane(lane, self, spec.clock, self._make_room) for lane in spec.lanes}
         self._delivery = Delivery(
             spec.sinks,
-            on_failure=self._sink_failed,
+            on_failure=self.storage_failed,
             on_moved=self._make_room,
             consumer=consumer,
             order=InputOrder() if spec.order == "input" else None,
@@ -140,7 +140,7 @@ class Engine:
                 await self._mill(entries)
                 self._delivery.close()
         except BaseExceptionGroup as errors:
-            raise _only_cause(errors) from None
+            raise only_cause(errors) from None
         finally:
             with anyio.CancelScope(shield=True):
                 await self._delivery.drain()
@@ -223,7 +223,7 @@ class Engine:
         try:
             ledger.sending(work.request, work.attempts, lane.name)
         except StorageError as error:
-            self._sink_failed(error)
+            self.storage_failed(error)
             return False
         return True
 
@@ -338,7 +338,8 @@ class Engine:
         )
         self._audience.tell(lambda observer: observer.attempt_failed(event))
 
-    def _sink_failed(self, error: StorageError) -> None:
+    def storage_failed(self, error: StorageError) -> None:
+        """Stop, since results cannot be stored as they should."""
         self.stop(RunStopped(error.message, code=error.code, exit_code=error.exit_code, hint=error.hint))
 
 
@@ -378,7 +379,7 @@ def _failure_rate_stop(failed: int, finished: int, limit: StopWhen) -> RunStoppe
     )
 
 
-def _only_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def only_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The exception behind a task group's, when there is just one."""
     cause: BaseException = errors
     while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:

@@ -6,26 +6,22 @@ journal, and the journal keeps how far it has come. The other sinks and the run 
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import anyio
-import msgspec
 
+from promptmill._cursors import Cursor, Numbered
 from promptmill._journal import Journal, SinkState
 from promptmill.clock import Clock
 from promptmill.errors import RowRejected, StorageError
-from promptmill.interfaces import Sink
+from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
 
 COMMIT_SECONDS: Final = 1.0
 COMMIT_ROWS: Final = 5000
 """A sink is committed this often at least, and whenever it has caught up at the end."""
-
-READ_ROWS: Final = 1000
-FRESH_ROWS: Final = 10_000
-"""Results kept in memory for a sink that keeps up; one that lags reads them from the journal."""
 
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
@@ -34,21 +30,18 @@ LONGEST_WAIT: Final = 30.0
 LAST_TRIES: Final = 3
 """Tries left to a failing sink when everything else is done."""
 
-_decode = msgspec.json.Decoder(Result).decode
-
 
 class Projection:
     """Keeps one sink in step with the journal."""
 
-    def __init__(self, sink: Sink, name: str, journal: Journal, clock: Clock) -> None:
+    def __init__(self, sink: Sink, name: str, journal: Journal, clock: Clock, cursor: Cursor) -> None:
         self._sink = sink
         self._name = name
         self._journal = journal
         self._clock = clock
-        self._seq = 0
+        self._cursor = cursor
         self._uncommitted = 0
         self._committed_at = clock.now()
-        self._fresh: deque[tuple[int, Result]] = deque()
         self._news = anyio.Event()
         self._closing = False
         self.failure: StorageError | None = None
@@ -60,17 +53,14 @@ class Projection:
         """Open the sink where this run left it. Raises StorageError."""
         await self._sink.aopen()
         state = await self._journal.sink(self._name)
-        await self._sink.start(None if state is None else state.position)
-        self._seq = 0 if state is None else state.seq
+        await self._start(state, None)
         if state is None:
-            await self._commit()
+            # From here on what is in the target is ours, also if this process dies before its first commit.
+            await self._journal.put_sink(SinkState(self._name, 0, {}))
 
     def offer(self, results: Sequence[Result], last_seq: int) -> None:
         """Tell of results committed just now, the last of them as ``last_seq``."""
-        first = last_seq - len(results) + 1
-        expected = self._fresh[-1][0] + 1 if self._fresh else self._seq + 1
-        if first == expected and len(self._fresh) < FRESH_ROWS:
-            self._fresh.extend(zip(range(first, last_seq + 1), results, strict=True))
+        self._cursor.offer(results, last_seq)
         self._news.set()
 
     def close(self) -> None:
@@ -82,21 +72,22 @@ class Projection:
         """Write until closed."""
         wait, tries = FIRST_WAIT, 0
         while True:
+            closing = self._closing
+            self._news = anyio.Event()
             try:
                 if self.failure:
                     await self._reopen()
-                await self._catch_up()
+                await self._catch_up(closing)
             except StorageError as error:
                 self.failure = error
-                tries += self._closing
-                if self._closing and tries >= LAST_TRIES:
+                tries += closing
+                if tries >= LAST_TRIES:
                     return
-                with anyio.move_on_after(min(wait, 1.0) if self._closing else wait):
-                    await self._closed()
+                await self._pause(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
                 continue
             wait = FIRST_WAIT
-            if self._closing and self._seq >= self._journal.last_seq:
+            if closing:
                 return
             await self._more()
 
@@ -104,47 +95,28 @@ class Projection:
         await self._sink.aclose()
 
     async def _more(self) -> None:
-        """Wait for news; commit what is written when none comes for a while."""
-        if self._seq < self._journal.last_seq:
-            return
-        self._news = anyio.Event()
+        """Wait for news; but not for long when something is not committed."""
+        with anyio.move_on_after(COMMIT_SECONDS if self._uncommitted else math.inf):
+            await self._news.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        """Let a failing sink rest; less so when everything waits for it."""
         if self._closing:
+            await anyio.sleep(FIRST_WAIT)
             return
-        if self._uncommitted:
-            with anyio.move_on_after(COMMIT_SECONDS):
+        with anyio.move_on_after(seconds):
+            while not self._closing:
+                self._news = anyio.Event()
                 await self._news.wait()
-        else:
-            await self._news.wait()
 
-    async def _closed(self) -> None:
-        while not self._closing:
-            self._news = anyio.Event()
-            await self._news.wait()
-        await anyio.sleep_forever()
-
-    async def _catch_up(self) -> None:
-        while self._seq < self._journal.last_seq:
-            await self._write(await self._next())
-            if self._uncommitted >= COMMIT_ROWS or self._clock.now() - self._committed_at >= COMMIT_SECONDS:
-                await self._commit()
-        if self._uncommitted and (self._closing or self._clock.now() - self._committed_at >= COMMIT_SECONDS):
-            await self._commit()
+    async def _catch_up(self, closing: bool) -> None:
+        while group := await self._cursor.next():
+            await self._write(group)
+            await self._commit_if(self._uncommitted >= COMMIT_ROWS)
+        await self._commit_if(closing)
         self.failure = None
 
-    async def _next(self) -> list[tuple[int, Result]]:
-        while self._fresh and self._fresh[0][0] <= self._seq:
-            self._fresh.popleft()
-        if self._fresh and self._fresh[0][0] == self._seq + 1:
-            group = list(self._fresh)
-            self._fresh.clear()
-            return group
-        rows = await self._journal.ask(lambda store: store.records(self._seq, READ_ROWS))
-        if not rows:
-            # All that is left behind this point has been superseded.
-            self._seq = self._journal.last_seq
-        return [(seq, _decode(record)) for seq, record in rows]
-
-    async def _write(self, group: list[tuple[int, Result]]) -> None:
+    async def _write(self, group: list[Numbered]) -> None:
         while group:
             try:
                 await self._sink.write([result for _, result in group])
@@ -152,10 +124,10 @@ class Projection:
                 await self._leave_out(group, error)
                 continue
             self._uncommitted += len(group)
-            self._seq = group[-1][0]
+            self._cursor.at = group[-1][0]
             return
 
-    async def _leave_out(self, group: list[tuple[int, Result]], error: RowRejected) -> None:
+    async def _leave_out(self, group: list[Numbered], error: RowRejected) -> None:
         at = next((at for at, (_, result) in enumerate(group) if result.id == error.result_id), None)
         if at is None:
             raise StorageError(f"{self._name}: rejected an unknown row {error.result_id!r}: {error.message}")
@@ -163,20 +135,24 @@ class Projection:
         self.rejected += 1
         await self._journal.reject(self._name, seq, error.message)
         if not group:
-            self._seq = seq
+            self._cursor.at = seq
 
-    async def _commit(self) -> None:
-        position = await self._sink.commit()
-        await self._journal.put_sink(SinkState(self._name, self._seq, dict(position)))
-        self._uncommitted = 0
-        self._committed_at = self._clock.now()
+    async def _commit_if(self, wanted: bool) -> None:
+        due = self._uncommitted and self._clock.now() - self._committed_at >= COMMIT_SECONDS
+        if wanted or due:
+            position = await self._sink.commit()
+            await self._journal.put_sink(SinkState(self._name, self._cursor.at, dict(position)))
+            self._uncommitted = 0
+            self._committed_at = self._clock.now()
 
     async def _reopen(self) -> None:
         """Begin again behind the last commit: nobody knows what became of the writes since."""
         await self._sink.aclose()
-        self._fresh.clear()
+        self._cursor.forget()
         self._uncommitted = 0
         await self._sink.aopen()
-        state = await self._journal.sink(self._name)
-        await self._sink.start({} if state is None else state.position)
-        self._seq = 0 if state is None else state.seq
+        await self._start(await self._journal.sink(self._name), {})
+
+    async def _start(self, state: SinkState | None, otherwise: Position | None) -> None:
+        await self._sink.start(otherwise if state is None else state.position)
+        self._cursor.at = 0 if state is None else state.seq

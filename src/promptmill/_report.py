@@ -144,6 +144,12 @@ class Tally(Observer):
         self._latencies = Latencies()
         self._providers: dict[str, _ProviderTally] = {}
 
+    def add_finished(self, result: Result) -> None:
+        """Count a result of an earlier process. Its attempts are all put down to its last provider."""
+        self.request_finished(result)
+        if result.provider is not None:
+            self._of(result.provider).attempts += result.attempts - result.ok
+
     def attempt_failed(self, event: AttemptFailed) -> None:
         if event.latency_s is not None:
             self._of(event.provider).attempts += 1
@@ -163,9 +169,10 @@ class Tally(Observer):
         if result.provider is not None:
             self._of(result.provider).add(result)
 
-    def summary(self, *, run_id: str, total: int, elapsed: float, resumable: bool) -> Summary:
-        """Sum up. ``total`` is the number of inputs, ``elapsed`` the seconds of the run phase."""
-        finished = self.succeeded + self.failed + self.skipped
+    def summary(self, *, run_id: str, total: int, elapsed: float, resumable: bool, done_before: int = 0) -> Summary:
+        """Sum up. ``total`` is the number of inputs, ``elapsed`` the seconds of the run phase of this process, and
+        ``done_before`` the requests earlier processes had finished."""
+        finished = self.succeeded + self.failed + self.skipped - done_before
         return Summary(
             run_id=run_id,
             total=total,

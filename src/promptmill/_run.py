@@ -12,7 +12,8 @@ from promptmill._delivery import Consumer
 from promptmill._engine import GRACE_SECONDS, Engine, EngineSpec, Entry
 from promptmill._observers import Audience
 from promptmill._report import Summary, Tally
-from promptmill.errors import RunStopped
+from promptmill.clock import Clock
+from promptmill.errors import RunStopped, StorageError
 from promptmill.interfaces import RunFinished, RunStarted
 
 
@@ -44,11 +45,23 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.total - self.finished, 0) / self.rate
 
 
+def new_run_id(clock: Clock) -> str:
+    """A name for a run: its start (UTC) and a few random characters."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(clock.wall()))}-{secrets.token_hex(3)}"
+
+
 class Run:
     """One run. ``total`` is the number of inputs, when it is known."""
 
-    def __init__(self, spec: EngineSpec, *, total: int | None = None, consumer: Consumer | None = None) -> None:
-        self.run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(spec.clock.wall()))}-{secrets.token_hex(3)}"
+    def __init__(
+        self,
+        spec: EngineSpec,
+        *,
+        total: int | None = None,
+        run_id: str | None = None,
+        consumer: Consumer | None = None,
+    ) -> None:
+        self.run_id = run_id or new_run_id(spec.clock)
         self.total = total
         self.tally = Tally()
         self._audience = Audience(spec.observers)
@@ -81,6 +94,10 @@ class Run:
         """Cancel the calls in flight; what has finished is still delivered."""
         self._engine.abort(reason)
 
+    def storage_failed(self, error: StorageError) -> None:
+        """Stop, since results cannot be stored as they should."""
+        self._engine.storage_failed(error)
+
     def progress(self) -> Progress:
         return Progress(
             total=self.total,
@@ -88,7 +105,7 @@ class Run:
             failed=self.tally.failed,
             in_flight=self._engine.in_flight,
             retrying=self._engine.retrying,
-            elapsed=self._elapsed(),
+            elapsed=self.elapsed,
             tokens=self.tally.tokens,
         )
 
@@ -96,7 +113,9 @@ class Run:
         """The summary object. Call it when the run is over."""
         total = self._engine.fed if self.total is None else self.total
         finished = self._engine.finished
-        return self.tally.summary(run_id=self.run_id, total=total, elapsed=self._elapsed(), resumable=finished < total)
+        return self.tally.summary(run_id=self.run_id, total=total, elapsed=self.elapsed, resumable=finished < total)
 
-    def _elapsed(self) -> float:
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start; of the whole run once it has ended."""
         return (self._clock.now() if self._ended is None else self._ended) - self._started

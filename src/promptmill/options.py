@@ -172,9 +172,18 @@ class Options(BaseModel, Generic[C]):
 
     kind: ClassVar[str]
 
+    how_only: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how the work is done and change nothing about its result: a run can go on when they change."""
+
     @abstractmethod
     def build(self, context: BuildContext) -> C:
         """Return the component. Opens nothing and sends nothing: that is for its ``aopen``."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for results to go together, as JSON: all options but defaults, secrets and
+        :attr:`how_only`."""
+        secret = {name for name in type(self).model_fields if isinstance(getattr(self, name), SecretRef)}
+        return self.model_dump(mode="json", exclude=secret | self.how_only, exclude_defaults=True)
 
 
 class Limits(BaseModel):
@@ -195,6 +204,7 @@ class ProviderOptions(Options[Provider]):
     """Base of a provider's options; the fields here are the engine's."""
 
     kind = "provider"
+    how_only = frozenset({"max_concurrency", "limits", "timeout"})
 
     model: str | None = Field(None, description="The model that answers.")
     max_concurrency: int | None = Field(None, ge=1, description="Calls in flight at once.")

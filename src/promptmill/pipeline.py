@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import anyio
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from promptmill._delivery import Consumer
 from promptmill._engine import EngineSpec, Entry, StopWhen
 from promptmill._entries import entries_of
+from promptmill._journal import Journal
 from promptmill._lane import LaneSpec
 from promptmill._registry import Registry
 from promptmill._report import Summary
@@ -169,32 +170,30 @@ class Pipeline:
         self,
         *,
         total: int | None = None,
-        order: Literal["completion", "input"] = "completion",
         consumer: Consumer | None = None,
-        fresh: bool = False,
+        journal: Journal | None = None,
+        run_id: str | None = None,
     ) -> AsyncIterator[Run]:
         """Open everything and give a run that can be started, watched and stopped.
 
-        ``fresh`` sets aside what an earlier run left in the sinks.
+        With an open ``journal`` results go there and to ``consumer``, and nowhere else.
         """
         async with AsyncExitStack() as stack:
             lanes = self._lanes if self._stack else await self._open(stack)
             for sink in self._sinks:
                 await stack.enter_async_context(sink)
-                if fresh:
-                    await sink.set_aside()
                 await sink.start(None)
             spec = EngineSpec(
                 lanes=lanes,
                 router=self._router,
                 policy=self._policy,
                 clock=self._context.clock,
-                sinks=self._sinks,
+                ledger=journal,
+                sinks=[journal] if journal else self._sinks,
                 observers=self._observers,
                 stop_when=self._stop_when,
-                order=order,
             )
-            yield Run(spec, total=total, consumer=consumer)
+            yield Run(spec, total=total, run_id=run_id, consumer=consumer)
 
     async def _mill(self, entries: AsyncIterator[Sequence[Entry]], consumer: Consumer | None = None) -> Run:
         async with self.prepare(consumer=consumer) as run:

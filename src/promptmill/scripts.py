@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def run(job: str | Path, *, fresh: bool = False, allow_code: bool = False) -> Summary:
-    """Run a job file and return its summary.
+def run(job: str | Path, *, fresh: bool = False, retry_failed: bool = False, allow_code: bool = False) -> Summary:
+    """Run a job file, or go on where its last run stopped, and return the summary.
 
     Works in a thread and an event loop of its own, so also where a loop is running already, as in a notebook. An
     interrupt stops the run in stages: first the calls in flight may finish, a second one cancels them.
 
     Args:
         job: path of the job file.
-        fresh: set earlier outputs aside and start over.
+        fresh: set the earlier run and its outputs aside and start over.
+        retry_failed: send failed requests again.
         allow_code: allow providers that run Python code named in the job file.
 
     Raises:
         JobError, InputError, PluginError: something is wrong with the job; nothing was sent.
         RunStopped: the run ended early.
     """
-    worker = _Worker(Path(job), fresh=fresh, allow_code=allow_code)
+    worker = _Worker(Path(job), fresh=fresh, retry_failed=retry_failed, allow_code=allow_code)
     worker.thread.start()
     while worker.thread.is_alive():
         try:
@@ -45,8 +46,10 @@ def run(job: str | Path, *, fresh: bool = False, allow_code: bool = False) -> Su
 
 
 class _Worker:
-    def __init__(self, job: Path, *, fresh: bool, allow_code: bool) -> None:
-        self.thread = threading.Thread(target=self._work, args=(job, fresh, allow_code), name="promptmill")
+    def __init__(self, job: Path, *, fresh: bool, retry_failed: bool, allow_code: bool) -> None:
+        self.thread = threading.Thread(
+            target=self._work, args=(job, fresh, retry_failed, allow_code), name="promptmill"
+        )
         self._outcome: Callable[[], Summary] | None = None
         self._run: Run | None = None
         self._loop_token: EventLoopToken | None = None
@@ -65,9 +68,9 @@ class _Worker:
             raise KeyboardInterrupt
         return self._outcome()
 
-    def _work(self, job: Path, fresh: bool, allow_code: bool) -> None:
+    def _work(self, job: Path, fresh: bool, retry_failed: bool, allow_code: bool) -> None:
         try:
-            finished = anyio.run(self._main, job, fresh, allow_code)
+            finished = anyio.run(self._main, job, fresh, retry_failed, allow_code)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             raised = error
 
@@ -78,17 +81,16 @@ class _Worker:
         else:
             self._outcome = lambda: finished
 
-    async def _main(self, job: Path, fresh: bool, allow_code: bool) -> Summary:
+    async def _main(self, job: Path, fresh: bool, retry_failed: bool, allow_code: bool) -> Summary:
         from promptmill import _app
 
         self._loop_token = anyio.lowlevel.current_token()
         prepared = _app.prepare(job, allow_code=allow_code)
-        report = await prepared.check()
 
         def started(run: Run) -> None:
             self._run = run
 
-        run = await prepared.run(total=report.rows, fresh=fresh, on_start=started)
-        if run.stopped:
-            raise run.stopped
-        return run.summary()
+        outcome = await prepared.run(fresh=fresh, retry_failed=retry_failed, on_start=started)
+        if outcome.stopped:
+            raise outcome.stopped
+        return outcome.summary

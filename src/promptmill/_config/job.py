@@ -50,6 +50,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     order: Literal["completion", "input"]
     stop_when: StopWhenSpec | None
 
+    identity: JSON
+    """What must be the same for a run to go on: everything that changes answers."""
+    sink_names: tuple[str, ...]
+    """A name for each sink that stays the same as long as its options do."""
+
     @property
     def base_dir(self) -> Path:
         return self.path.parent
@@ -107,6 +112,16 @@ class _Reader:
             sinks=sinks,
             order=spec.order,
             stop_when=spec.stop_when,
+            identity={
+                "input": template.model_dump(mode="json", exclude={"keep"}, exclude_defaults=True),
+                "params": spec.params,
+                "providers": {
+                    name: {"use": spec.providers[name].get("use"), **options.identity()}
+                    for name, options in providers.items()
+                },
+                "routes": spec.routes,
+            },
+            sink_names=tuple(_sink_name(sink) for sink in sinks),
         )
 
     def _refuse_what_is_not_kept(self, spec: JobSpec) -> None:
@@ -184,6 +199,10 @@ class _Reader:
         count = len(self._problems)
         message = self._problems[0].message if count == 1 else f"{count} problems in {str(self._document.path)!r}"
         return JobError(message, problems=tuple(self._problems))
+
+
+def _sink_name(options: SinkOptions) -> str:
+    return f"{type(options).__name__} {options.model_dump_json(exclude_defaults=True)}"
 
 
 def _source_for(path: str) -> str:

@@ -81,7 +81,9 @@ class Journal(Sink):
         """Commit a group of results. Raises StorageError, or RunLocked when another process took the run over."""
         received = self._received
         finished = [received.pop(one.index) if one.index in received else _row(one) for one in results]
-        await self._in_thread(self._commit, finished)
+        full = await self._in_thread(self._commit, finished)
+        if full:
+            self.on_full(full)
         if not self._received and self._tail.size() > TAIL_BYTES:
             self._shorten_tail()
 
@@ -209,14 +211,17 @@ class Journal(Sink):
         self._open_files()
         return str(target)
 
-    def _commit(self, finished: Sequence[Finished]) -> None:
+    def _commit(self, finished: Sequence[Finished]) -> StorageError | None:
+        """Commit; when the disk is full, do so on the ballast and return what the disk said."""
         try:
             self._store.append(finished)
         except StorageError as error:
             if not self._store.is_full:
                 raise
-            self._full(error)
+            self._ballast.drop()
             self._store.append(finished)
+            return error
+        return None
 
     def _shorten_tail(self) -> None:
         """Drop what is committed by now. In the loop's thread, so that no frame can come in between."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,6 +13,7 @@ from promptmill.hookspecs import hookimpl
 if TYPE_CHECKING:
     import asyncio
 
+    from promptmill._resume import Plan
     from promptmill._run import Run
     from promptmill.options import RegisterCommand
 
@@ -24,22 +25,28 @@ AllowCode = Annotated[
 
 def run(
     job: JobPath,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over: set earlier outputs aside first.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over: set the earlier run aside.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Send failed requests again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary for people.")] = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """Run a job: check every row first, then send the prompts and write the answers."""
-    exit_code = _run_loop(job, fresh=fresh, as_json=as_json, quiet=quiet, allow_code=allow_code)
+    """Run a job, or go on where its last run stopped. Every row is checked before the first prompt is sent."""
+    import asyncio
+
+    settings = _Settings(fresh, retry_failed, as_json, quiet, allow_code)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        exit_code = runner.run(_run(job, settings))
     if exit_code:
         raise typer.Exit(exit_code)
 
 
-def _run_loop(job: Path, *, fresh: bool, as_json: bool, quiet: bool, allow_code: bool) -> int:
-    import asyncio
-
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(job, fresh=fresh, as_json=as_json, quiet=quiet, allow_code=allow_code))
+class _Settings(NamedTuple):
+    fresh: bool
+    retry_failed: bool
+    as_json: bool
+    quiet: bool
+    allow_code: bool
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -51,7 +58,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-async def _run(path: Path, *, fresh: bool, as_json: bool, quiet: bool, allow_code: bool) -> int:
+async def _run(path: Path, settings: _Settings) -> int:
     import asyncio
     from contextlib import AsyncExitStack
 
@@ -59,32 +66,48 @@ async def _run(path: Path, *, fresh: bool, as_json: bool, quiet: bool, allow_cod
     from promptmill.cli import errors, progress, signals, summary
     from promptmill.jsontext import encode
 
-    prepared = _app.prepare(path, allow_code=allow_code)
-    report = await prepared.check()
-    for code, count in report.bad_rows.items():
-        tell(f"warning: {count} of {report.rows} rows cannot be used ({code}); they end as failed records")
+    prepared = _app.prepare(path, allow_code=settings.allow_code)
     async with AsyncExitStack() as stack:
 
         def started(run: Run) -> None:
             call = asyncio.get_running_loop().call_soon_threadsafe
             stack.enter_context(signals.handled(signals.StagedStop(run, call)))
-            if not quiet:
+            if not settings.quiet:
                 task = asyncio.create_task(progress.show(run.progress))
                 stack.push_async_callback(_cancelled, task)
 
-        run = await prepared.run(total=report.rows, fresh=fresh, on_start=started)
-    outcome = run.summary()
-    if not quiet:
-        for line in summary.lines_of(outcome, run.tally):
+        outcome = await prepared.run(
+            fresh=settings.fresh,
+            retry_failed=settings.retry_failed,
+            on_plan=_tell_plan,
+            on_start=started,
+        )
+    if not settings.quiet:
+        for line in summary.lines_of(outcome.summary, outcome.tally):
             tell(line)
         for sink in prepared.job.sinks:
             tell(f"answers      {getattr(sink, 'path', type(sink).__name__)}")
-    if as_json:
-        emit(encode(outcome).decode())
-    if run.stopped:
-        errors.show(run.stopped)
-        return run.stopped.exit_code
-    return 1 if outcome.failed else 0
+    if outcome.rejected:
+        tell(f"warning: {outcome.rejected} rows are not in every sink; `promptmill status {path}` names them")
+    if settings.as_json:
+        emit(encode(outcome.summary).decode())
+    if outcome.stopped:
+        errors.show(outcome.stopped)
+        tell(f"to go on: promptmill run {path}")
+        return outcome.stopped.exit_code
+    return 1 if outcome.summary.failed else 0
+
+
+def _tell_plan(plan: Plan, unknown: int) -> None:
+    """Say what is special about this run before it starts."""
+    for code, count in plan.input.bad_rows.items():
+        tell(f"warning: {count} of {plan.input.rows} rows cannot be used ({code}); they end as failed records")
+    if plan.added:
+        tell(f"{plan.added} rows have been added to the input since this run began")
+    if plan.finished:
+        tell(f"going on: {plan.finished} of {plan.input.rows} rows have their answer, {plan.pending} to do")
+    if unknown:
+        tell(f"{unknown} requests were in flight when the last process died; they are sent again and may be paid twice")
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

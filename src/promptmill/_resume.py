@@ -1,0 +1,117 @@
+"""Going on where the last run of a job stopped: is it the same job, the same input, and what is left to do?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from promptmill._input import InputReport, JobInput
+from promptmill._journal import Journal, prompt_digest
+from promptmill.errors import InputError, JobError, Problem
+from promptmill.jsontext import JSON
+from promptmill.models import BadRow, Request
+
+MOST_DIFFERENCES: Final = 10
+
+_START_OVER: Final = "undo the change to go on with this run, or start over with `--fresh` (the old run is kept aside)"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left to do. ``done`` has a byte for each input row: 1 when it has its record."""
+
+    input: InputReport
+    done: bytearray
+    added: int = 0
+    """Rows that have come since the run began."""
+
+    @property
+    def finished(self) -> int:
+        """Rows that have their record."""
+        return sum(self.done)
+
+    @property
+    def pending(self) -> int:
+        """Rows still to do."""
+        return self.input.rows - self.finished
+
+
+async def plan(journal: Journal, job_input: JobInput, identity: JSON) -> Plan:
+    """Compare the job and its input with what the journal knows; for a new run, note both.
+
+    Raises:
+        JobError: the job changed in a way that changes answers (E0340).
+        InputError: the input is wrong, or rows that are finished changed or went away (E0341).
+    """
+    saved = await journal.meta("job")
+    if saved is None:
+        report = await job_input.check()
+        await journal.put_meta("input", msgspec.to_builtins(report))
+        await journal.put_meta("job", identity)
+        return Plan(input=report, done=bytearray(report.rows))
+    if saved != identity:
+        raise _job_changed(saved, identity)
+    known = msgspec.convert(await journal.meta("input"), InputReport)
+    if await job_input.source.fingerprint() != known.fingerprint:
+        return await _plan_changed_input(journal, job_input, known)
+    done = bytearray(known.rows)
+    for index in await journal.ask(lambda store: store.finished_indexes()):
+        done[index] = 1
+    return Plan(input=known, done=done)
+
+
+async def _plan_changed_input(journal: Journal, job_input: JobInput, known: InputReport) -> Plan:
+    finished = await journal.ask(lambda store: {id_: digest for _, id_, digest, _ in store.finished()})
+    done = bytearray()
+    changed: list[str] = []
+
+    def look(entry: Request | BadRow, index: int) -> None:
+        id_ = str(index + 1) if isinstance(entry, BadRow) else entry.id
+        digest = finished.pop(id_, None)
+        if digest is None and isinstance(entry, BadRow):
+            digest = finished.pop(f"row-{id_}", None)
+        done.append(digest is not None)
+        if digest and isinstance(entry, Request) and prompt_digest(entry) != digest:
+            changed.append(id_)
+
+    report = await job_input.check(look)
+    if changed or finished:
+        raise _input_changed(changed, list(finished))
+    await journal.put_meta("input", msgspec.to_builtins(report))
+    return Plan(input=report, done=done, added=report.rows - known.rows)
+
+
+def _job_changed(saved: JSON, now: JSON) -> JobError:
+    lines = list(_differences(saved, now))
+    shown = lines[:MOST_DIFFERENCES]
+    if len(lines) > len(shown):
+        shown.append(f"... and {len(lines) - len(shown)} more")
+    message = "the job has changed since this run began, and its answers would not go together:"
+    return JobError("\n".join([message, *(f"    {line}" for line in shown)]), code="E0340", hint=_START_OVER)
+
+
+def _input_changed(changed: list[str], removed: list[str]) -> InputError:
+    problems = []
+    for verb, ids in (("changed", changed), ("went away", removed)):
+        if ids:
+            names = ", ".join(repr(id_) for id_ in ids[:MOST_DIFFERENCES])
+            more = f" and {len(ids) - MOST_DIFFERENCES} more" if len(ids) > MOST_DIFFERENCES else ""
+            message = f"{len(ids)} rows that are answered already {verb} in the input: {names}{more}"
+            problems.append(Problem("E0341", message, None, _START_OVER))
+    return InputError("the input has changed since this run began", problems=tuple(problems))
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+    elif before != now:
+        yield f"{path}: {_shown(before)} -> {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "(not set)"
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
