@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,17 @@ def matches_schema() -> Callable[[str, Any], None]:
 @pytest.fixture(scope="module")
 def simulate() -> Iterator[Callable[..., Simulator]]:
     """Starts simulators with these options; they stop at the end of the module."""
-    with ExitStack() as stack:
+    started: list[Simulator] = []
 
-        def start(**options: Any) -> Simulator:
-            return stack.enter_context(Simulator(SimulatorOptions.model_validate(options)))
+    def start(**options: Any) -> Simulator:
+        simulator = Simulator(SimulatorOptions.model_validate(options))
+        simulator.start()
+        started.append(simulator)
+        return simulator
 
-        yield start
+    yield start
+    with ThreadPoolExecutor(16) as stoppers:
+        list(stoppers.map(Simulator.stop, started))
 
 
 @pytest.fixture(scope="module")

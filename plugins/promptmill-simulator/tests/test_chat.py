@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 
+from promptmill.secrets import Secret
 from promptmill_simulator import Simulator
 
 Start = Callable[..., Simulator]
@@ -136,6 +138,18 @@ def test_answers_follow_from_seed_and_question(simulate: Start) -> None:
     assert text(one, "a") != text(other, "a")
 
 
+def test_the_official_client_parses_structured_answers(client: openai.OpenAI) -> None:
+    class Verdict(pydantic.BaseModel):
+        sentiment: Literal["good", "bad"]
+        score: int
+        reasons: list[str]
+
+    chat = client.chat.completions.parse(model="m", messages=HELLO, response_format=Verdict)
+    response = client.responses.parse(model="m", input="hello", text_format=Verdict)
+    assert isinstance(chat.choices[0].message.parsed, Verdict)
+    assert isinstance(response.output_parsed, Verdict)
+
+
 def test_models(
     sim: Simulator, simulate: Start, client: openai.OpenAI, client_of: ClientOf, matches_schema: Check
 ) -> None:
@@ -151,8 +165,6 @@ def test_models(
 
 
 def test_a_key_is_asked_for_when_there_is_one(simulate: Start, client_of: ClientOf, matches_schema: Check) -> None:
-    from promptmill.secrets import Secret
-
     sim = simulate(api_key=Secret("sk-right"))
     assert client_of(sim, key="sk-right").chat.completions.create(model="m", messages=HELLO).choices
     with pytest.raises(openai.AuthenticationError) as refused:

@@ -24,6 +24,7 @@ def app() -> typer.Typer:
     return made
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no way to send Ctrl-C to one process")
 def test_it_serves_until_interrupted() -> None:
     command = [sys.executable, "-c", RUN, "--port", "0", "--rpm", "100", "--answers", "echo", "--api-key", "sk-x"]
     with subprocess.Popen(

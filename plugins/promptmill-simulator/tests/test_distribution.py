@@ -55,6 +55,11 @@ def test_lognormal_draws_are_finite_and_positive(fraction: float) -> None:
     assert 0 < Distribution("lognormal", 1.0, 2.0).at(fraction) < float("inf")
 
 
+@pytest.mark.parametrize("text", ["0.2", "0.2..1.0", "lognormal:2.5,0.5"])
+def test_the_text_form_is_kept(text: str) -> None:
+    assert str(parse_latency(text)) == text
+
+
 def test_zero_is_known() -> None:
     assert parse_latency("0").is_zero
     assert not parse_latency("0..1s").is_zero

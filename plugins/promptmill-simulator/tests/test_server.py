@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +97,26 @@ def test_own_answers_can_be_put_behind() -> None:
     with Simulator(answers=Shout()) as sim:
         reply = httpx.post(f"{sim.base_url}/chat/completions", json={**BODY, "n": 2}).json()
     assert [choice["message"]["content"] for choice in reply["choices"]] == ["X", "X!"]
+
+
+def test_a_bug_behind_the_simulator_is_told() -> None:
+    class Broken:
+        async def answer(self, task: Task, choice: int) -> Answer:
+            raise RuntimeError("it broke")
+
+    line = json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": BODY})
+    with Simulator(options(speed=20_000), answers=Broken()) as sim:
+        reply = httpx.post(f"{sim.base_url}/chat/completions", json=BODY)
+        assert reply.status_code == 500
+        assert reply.json()["error"]["message"] == "bug in the simulator: RuntimeError: it broke"
+        upload = {"file": ("in.jsonl", line.encode())}
+        file = httpx.post(f"{sim.base_url}/files", data={"purpose": "batch"}, files=upload).json()["id"]
+        order = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch = httpx.post(f"{sim.base_url}/batches", json=order).json()
+        while batch["status"] != "failed":
+            time.sleep(0.01)
+            batch = httpx.get(f"{sim.base_url}/batches/{batch['id']}").json()
+    assert batch["errors"]["data"][0]["code"] == "simulator_bug"
 
 
 def test_the_ledger_is_served(simulate: Callable[..., Simulator]) -> None:

@@ -6,9 +6,8 @@ One word is one output token, so that usage, lengths and ``max_tokens`` always a
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from itertools import accumulate
-from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias
+from typing import Annotated, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 from pydantic import PlainSerializer, PlainValidator
@@ -109,12 +108,5 @@ def _count(text: str) -> float:
     return count
 
 
-Lengths = Annotated[Distribution, PlainValidator(parse_lengths), PlainSerializer(lambda lengths: f"{lengths.a}")]
+Lengths = Annotated[Distribution, PlainValidator(parse_lengths), PlainSerializer(str)]
 """A pydantic field type: a distribution of output tokens."""
-
-
-def built_in(kind: AnswerKind, lengths: Distribution) -> AnswerSource:
-    """The answers that need no model."""
-    sources: Mapping[str, Any] = {"words": Words(lengths), "echo": Echo()}
-    source: AnswerSource = sources[kind]
-    return source

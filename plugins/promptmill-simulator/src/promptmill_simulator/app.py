@@ -51,13 +51,10 @@ class App:
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, send)
-        try:
-            if call.path.startswith(_SIM):
-                await deliver(call, self._own(call))
-            else:
-                await self._serve(call)
-        except ClientGone:
-            return
+        if call.path.startswith(_SIM):
+            await deliver(call, self._own(call))
+        else:
+            await self._serve(call)
 
     async def _serve(self, call: Call) -> None:
         started = self._clock.now()
@@ -71,6 +68,13 @@ class App:
                 reply, fault = await self._store(call, request_id)
         except ApiError as error:
             reply = error.reply()
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001
+            # uvicorn would answer without a word; whoever tests against the simulator should learn what broke.
+            reply = ApiError(
+                500, f"bug in the simulator: {type(error).__name__}: {error}", code="simulator_bug"
+            ).reply()
         if reply is not None:
             elapsed = self._clock.now() - started
             await deliver(call, _stamped(reply, request_id, elapsed), fault)

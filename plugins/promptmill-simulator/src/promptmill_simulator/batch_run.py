@@ -88,10 +88,13 @@ class BatchRun:
         try:
             await self._go()
         except OSError as error:
-            problem = BatchProblem.model_validate(
-                {"code": "invalid_file", "message": f"The input file cannot be read: {error.strerror or error}."}
-            )
-            self._record.fail([problem], self._clock.wall())
+            self._fail("invalid_file", f"The input file cannot be read: {error.strerror or error}.")
+        except Exception as error:  # noqa: BLE001
+            # One batch must not take the server down with it.
+            self._fail("simulator_bug", f"bug in the simulator: {type(error).__name__}: {error}")
+
+    def _fail(self, code: str, message: str) -> None:
+        self._record.fail([BatchProblem.model_validate({"code": code, "message": message})], self._clock.wall())
 
     async def _go(self) -> None:
         ending = await self._pause(self._plan.times.validating)

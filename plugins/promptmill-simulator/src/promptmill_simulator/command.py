@@ -39,7 +39,13 @@ def simulate(
     api_key: Annotated[str | None, typer.Option(help="The key to ask for, a made-up one; default: any.")] = None,
     speed: Annotated[float, typer.Option(help="How much faster batches run; 1000 makes 24 hours 86 seconds.")] = 1.0,
 ) -> None:
-    """Serve a simulated OpenAI API on this machine. The first line on stdout is its base URL."""
+    """Serve a simulated OpenAI API on this machine. The first line on stdout is its base URL.
+
+    \b
+    Examples:
+      promptmill simulate
+      promptmill simulate --latency 200ms --rpm 500 --fault "status=500,rate=0.05"
+    """
     from promptmill_simulator.server import is_loopback
 
     if not allow_remote and not is_loopback(host):

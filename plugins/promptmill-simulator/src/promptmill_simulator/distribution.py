@@ -20,6 +20,12 @@ class Distribution(msgspec.Struct, frozen=True):
     a: float
     b: float = 0.0
 
+    def __str__(self) -> str:
+        """The text that :func:`parse` reads."""
+        if self.kind == "fixed":
+            return str(self.a)
+        return f"{self.a}..{self.b}" if self.kind == "uniform" else f"lognormal:{self.a},{self.b}"
+
     def at(self, fraction: float) -> float:
         """The value below which ``fraction`` (0 to 1) of all draws lie."""
         if self.kind == "fixed":

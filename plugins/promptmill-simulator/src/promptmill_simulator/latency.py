@@ -25,7 +25,5 @@ def parse_latency(value: object) -> Distribution:
     return Distribution("fixed", parse_duration(value))
 
 
-Latency = Annotated[
-    Distribution, PlainValidator(parse_latency), PlainSerializer(lambda latency: f"{latency.kind}:{latency.a}")
-]
+Latency = Annotated[Distribution, PlainValidator(parse_latency), PlainSerializer(str)]
 """A pydantic field type: a distribution of seconds."""

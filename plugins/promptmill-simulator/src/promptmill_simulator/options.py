@@ -37,7 +37,9 @@ class SimulatorOptions(BaseModel):
     latency: Latency = Field(NO_LATENCY, description="Time until a model has answered.")
     limits: RateLimits = Field(default_factory=lambda: RateLimits.model_validate({}))
     faults: tuple[Fault, ...] = Field((), description="What goes wrong; of several rules that match, the first counts.")
-    answers: AnswerKind = Field("words", description="words: made from the question's digest; echo: the question.")
+    answers: AnswerKind = Field(
+        "words", description="words: made from the question's digest, JSON when asked for; echo: the question."
+    )
     answer_tokens: Lengths = Field(parse_lengths("16..64"), description="How long answers in words are.")
     answers_from: ProviderChoice | None = Field(None, description="A real provider that answers instead.")
     speed: float = Field(1.0, gt=0, description="How much faster files expire and batches run; 1000 makes 24 h 86 s.")

@@ -92,7 +92,7 @@ def _frame(body: dict[str, Any]) -> dict[str, Any]:
         "reasoning": {"effort": None, "summary": None},
         "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
         "temperature": body.get("temperature", 1.0),
-        "text": {"format": {"type": "text"}},
+        "text": body["text"] if isinstance(body.get("text"), dict) else {"format": {"type": "text"}},
         "tool_choice": "auto",
         "tools": [],
         "top_p": body.get("top_p", 1.0),

@@ -16,7 +16,8 @@ import anyio.to_thread
 
 from promptmill.clock import Clock, SystemClock
 from promptmill.errors import StartError, UsageError
-from promptmill_simulator.answers import AnswerSource, built_in
+from promptmill_simulator.answers import AnswerSource, Echo, Words
+from promptmill_simulator.json_answers import JsonAnswers
 from promptmill_simulator.options import SimulatorOptions
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ class Simulator:
             if answers is None and self.options.answers_from is not None:
                 answers = await stack.enter_async_context(open_provider(self.options.answers_from))
             if answers is None:
-                answers = built_in(self.options.answers, self.options.answer_tokens)
+                words = JsonAnswers(Words(self.options.answer_tokens))
+                answers = words if self.options.answers == "words" else Echo()
             self._assembly = assemble(self.options, answers, self._clock, directory)
             await stack.enter_async_context(self._assembly.runner)
             config = server_config(self._assembly.app, self.options.keep_alive)
