@@ -10,11 +10,16 @@ import asyncio
 import selectors
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from contextvars import Context
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_LEAST_WAIT: Final = 1e-6
+"""Seconds of virtual time every timer takes; more than the resolution that event loops round timers to."""
 
 
 class Clock(Protocol):
@@ -101,3 +106,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.now()
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As it is, but never for this very moment: whoever sets a timer again and again until the rounding of a
+        float is overcome (aiolimiter does) would otherwise stop the time."""
+        return super().call_at(max(when, self.time() + _LEAST_WAIT), callback, *args, context=context)
