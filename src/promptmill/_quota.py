@@ -66,14 +66,14 @@ class Pacer:
     def oversized(self, estimate: TokenEstimate) -> str | None:
         """The name of a limit this request is larger than, so that waiting would never help."""
         for dimension in self._dimensions:
-            if dimension.cost(estimate) > dimension.limit:
+            if dimension.name not in _REQUESTS and dimension.cost(estimate) > dimension.limit:
                 return dimension.name
         return None
 
     def wait(self, estimate: TokenEstimate) -> float:
         """Seconds until this request may go; 0 when it may go now."""
         now = self._clock.now()
-        return max((d.wait(d.cost(estimate), now) for d in self._dimensions), default=0.0)
+        return max([0.0, *(d.wait(d.cost(estimate), now) for d in self._dimensions)])
 
     def charge(self, estimate: TokenEstimate) -> None:
         """Count a request that goes now against every limit."""

@@ -1,0 +1,184 @@
+"""The pacer in virtual time: never over a limit in any window, hardly below it, all dimensions together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptmill._quota import BURST_SECONDS, TARGET_UTILISATION, Pacer
+from promptmill.clock import VirtualClock
+from promptmill.models import TokenEstimate
+
+WINDOWS = {"rpm": 60.0, "rpd": 86400.0, "tpm": 60.0, "tpd": 86400.0, "itpm": 60.0, "otpm": 60.0}
+
+ESTIMATES = st.builds(TokenEstimate, st.integers(0, 3_000), st.none() | st.integers(0, 1_500))
+
+
+def cost(name: str, estimate: TokenEstimate) -> float:
+    """What the limit ``name`` counts for a request."""
+    output = estimate.output_tokens or 0
+    if name in ("rpm", "rpd"):
+        return 1.0
+    return float({"itpm": estimate.input_tokens, "otpm": output}.get(name, estimate.input_tokens + output))
+
+
+def dispatch(
+    limits: Mapping[str, float],
+    estimates: Sequence[TokenEstimate],
+    pauses: Sequence[float] = (),
+    until: float = float("inf"),
+) -> list[tuple[float, TokenEstimate]]:
+    """When each request goes, in a lane that waits as told and sometimes has nothing to do for a while."""
+    clock = VirtualClock()
+    sent: list[tuple[float, TokenEstimate]] = []
+
+    async def main() -> None:
+        pacer = Pacer(limits, clock)
+        for number, estimate in enumerate(estimates):
+            await clock.sleep(pauses[number % len(pauses)] if pauses else 0.0)
+            looks = 0
+            while (wait := pacer.wait(estimate)) > 0:
+                looks += 1
+                assert looks <= 4, "waiting as long as told is enough, but for rounding"
+                await clock.sleep(wait)
+            if clock.now() > until:
+                return
+            pacer.charge(estimate)
+            sent.append((clock.now(), estimate))
+
+    clock.run(main)
+    return sent
+
+
+def assert_within(limits: Mapping[str, float], sent: Sequence[tuple[float, TokenEstimate]]) -> None:
+    for name, limit in limits.items():
+        rate = limit * TARGET_UTILISATION / WINDOWS[name]
+        for first in range(len(sent)):
+            total = 0.0
+            for at, estimate in sent[first:]:
+                total += cost(name, estimate)
+                # One request larger than the burst goes alone, when everything before it is paid off.
+                allowed = rate * (at - sent[first][0]) + max(rate * BURST_SECONDS, cost(name, estimate))
+                assert total <= allowed * (1 + 1e-6) + 1e-6, (name, first, at)
+
+
+@settings(deadline=None)
+@given(
+    limits=st.dictionaries(st.sampled_from(sorted(WINDOWS)), st.floats(1_000, 1e6), min_size=1),
+    estimates=st.lists(ESTIMATES, min_size=1, max_size=40),
+    pauses=st.lists(st.sampled_from([0.0, 0.0, 0.1, 5.0, 200.0]), max_size=5),
+)
+def test_no_window_ever_has_more_than_the_limit_and_the_burst(
+    limits: dict[str, float], estimates: list[TokenEstimate], pauses: list[float]
+) -> None:
+    sent = dispatch(limits, estimates, pauses)
+    assert len(sent) == len(estimates)
+    assert_within(limits, sent)
+
+
+@pytest.mark.parametrize(
+    ("limits", "estimate"),
+    [
+        ({"rpm": 600}, TokenEstimate(10)),
+        ({"rpm": 60}, TokenEstimate(10)),
+        ({"rpm": 6_000}, TokenEstimate(10)),
+        ({"tpm": 200_000}, TokenEstimate(500, 200)),
+        ({"itpm": 100_000}, TokenEstimate(700, 9_999)),
+        ({"otpm": 50_000}, TokenEstimate(700, 256)),
+        ({"tpm": 60_000}, TokenEstimate(4_000, 1_000)),
+        ({"rpd": 1_440_000}, TokenEstimate(10)),
+        ({"rpm": 600, "tpm": 200_000, "rpd": 1e9}, TokenEstimate(100, 50)),
+        ({"rpm": 6_000, "tpm": 200_000, "itpm": 150_000, "otpm": 50_000}, TokenEstimate(300, 100)),
+    ],
+    ids=str,
+)
+def test_ten_minutes_use_98_percent_of_the_binding_limit(limits: dict[str, float], estimate: TokenEstimate) -> None:
+    seconds = 600.0
+    sent = dispatch(limits, [estimate] * 61_000, until=seconds)
+    used = {
+        name: len(sent) * cost(name, estimate) / (limit * seconds / WINDOWS[name]) for name, limit in limits.items()
+    }
+    assert 0.98 <= max(used.values()) <= 1.0, used
+
+
+def test_mixed_sizes_use_98_percent_too() -> None:
+    estimates = [TokenEstimate(50 + 37 * number % 2_000, 256) for number in range(20_000)]
+    sent = dispatch({"tpm": 300_000}, estimates, until=600.0)
+    assert 0.98 <= sum(cost("tpm", estimate) for _, estimate in sent) / 3_000_000 <= 1.0
+
+
+def test_the_start_is_empty() -> None:
+    sent = dispatch({"rpm": 600}, [TokenEstimate(1)] * 20)
+    gap = 0.1 / TARGET_UTILISATION
+    assert [at for at, _ in sent] == pytest.approx([gap * (number + 1) for number in range(20)])
+
+
+def test_an_idle_time_saves_up_no_more_than_the_burst() -> None:
+    sent = dispatch({"rpm": 600}, [TokenEstimate(1)] * 30, pauses=[3600.0] + [0.0] * 29)
+    at_once = [at for at, _ in sent if at == sent[0][0]]
+    assert len(at_once) == int(600 / 60 * TARGET_UTILISATION * BURST_SECONDS)
+
+
+def test_the_tightest_dimension_decides_and_all_are_charged() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({"rpm": 60, "tpm": 6_000}, clock)
+
+    async def main() -> None:
+        await clock.sleep(100)
+        small, large = TokenEstimate(10), TokenEstimate(3_000)
+        assert pacer.wait(small) == 0
+        pacer.charge(large)
+        assert pacer.wait(small) == pytest.approx(3_000 / 99 + 10 / 99 - BURST_SECONDS)
+        await clock.sleep(pacer.wait(small))
+        assert pacer.wait(small) == pytest.approx(0, abs=1e-6)
+
+    clock.run(main)
+
+
+def test_a_request_larger_than_the_burst_goes_alone() -> None:
+    large = TokenEstimate(2_000)
+    sent = dispatch({"tpm": 6_000}, [large] * 4)
+    gap = 2_000 / (100 * TARGET_UTILISATION)
+    assert [at for at, _ in sent] == pytest.approx([BURST_SECONDS + gap * number for number in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("limits", "estimate", "name"),
+    [
+        ({"tpm": 100}, TokenEstimate(60, 40), None),
+        ({"tpm": 100}, TokenEstimate(60, 41), "tpm"),
+        ({"tpm": 100}, TokenEstimate(60, None), None),
+        ({"itpm": 100}, TokenEstimate(100, 500), None),
+        ({"itpm": 100}, TokenEstimate(101, 0), "itpm"),
+        ({"otpm": 100}, TokenEstimate(500, 101), "otpm"),
+        ({"rpm": 1, "tpd": 1_000}, TokenEstimate(1_001), "tpd"),
+        ({"rpm": 0.5}, TokenEstimate(1), None),
+        ({"rpd": 0.5}, TokenEstimate(1), None),
+        ({}, TokenEstimate(10**9), None),
+    ],
+)
+def test_what_would_never_fit_is_told(limits: dict[str, float], estimate: TokenEstimate, name: str | None) -> None:
+    assert Pacer(limits, VirtualClock()).oversized(estimate) == name
+
+
+def test_a_limit_below_one_request_a_window_still_lets_requests_go() -> None:
+    sent = dispatch({"rpm": 0.5}, [TokenEstimate(1)] * 3)
+    assert [at for at, _ in sent] == pytest.approx([BURST_SECONDS + number * 120 / 0.99 for number in range(3)])
+
+
+def test_without_limits_there_is_nothing_to_wait_for() -> None:
+    pacer = Pacer({}, VirtualClock())
+    assert not pacer
+    pacer.charge(TokenEstimate(10**9))
+    assert pacer.wait(TokenEstimate(10**9)) == 0
+    assert Pacer({"rpm": 1}, VirtualClock())
+
+
+def test_a_wait_is_never_negative() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({"rpm": 60}, clock)
+    clock.run(clock.sleep, 1_000)
+    assert pacer.wait(TokenEstimate(1)) == 0
