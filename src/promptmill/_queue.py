@@ -6,12 +6,14 @@ and memory does not grow with the number of inputs.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import deque
 from typing import IO, Final
 
 import msgspec
 
+from promptmill.errors import StorageError
 from promptmill.models import PRIORITIES, Request
 
 FLOOR: Final = 10
@@ -28,10 +30,18 @@ class Queued(msgspec.Struct, frozen=True):
 
 
 class _Spool:
-    """First in, first out, in a temporary file. Reads and writes are small and stay in the page cache."""
+    """First in, first out, in a temporary file. Reads and writes are small and stay in the page cache.
+
+    A request comes out as it went in. What the file cannot hold (a Python caller's lone surrogate, an integer over 64
+    bits, an object) stays in memory, and an empty record holds its place.
+    """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="promptmill-")  # noqa: SIM115 - closed by close()
+        try:
+            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="promptmill-")  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise _storage_error(error) from error
+        self._kept: deque[Queued] = deque()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Queued)
         self._read_at = 0
@@ -39,16 +49,27 @@ class _Spool:
         self.count = 0
 
     def append(self, item: Queued) -> None:
-        data = self._encoder.encode(item)
-        self._file.seek(self._write_at)
-        self._file.write(len(data).to_bytes(_LENGTH_BYTES) + data)
+        try:
+            data = self._encoder.encode(item)
+        except (ValueError, OverflowError, TypeError, RecursionError):
+            self._kept.append(item)
+            data = b""
+        try:
+            self._file.seek(self._write_at)
+            self._file.write(len(data).to_bytes(_LENGTH_BYTES) + data)
+        except OSError as error:
+            raise _storage_error(error) from error
         self._write_at += _LENGTH_BYTES + len(data)
         self.count += 1
 
     def popleft(self) -> Queued:
-        self._file.seek(self._read_at)
-        size = int.from_bytes(self._file.read(_LENGTH_BYTES))
-        item = self._decoder.decode(self._file.read(size))
+        try:
+            self._file.seek(self._read_at)
+            size = int.from_bytes(self._file.read(_LENGTH_BYTES))
+            data = self._file.read(size)
+        except OSError as error:
+            raise _storage_error(error) from error
+        item = self._decoder.decode(data) if size else self._kept.popleft()
         self._read_at += _LENGTH_BYTES + size
         self.count -= 1
         if not self.count:
@@ -57,7 +78,17 @@ class _Spool:
         return item
 
     def close(self) -> None:
-        self._file.close()
+        # Closing flushes; on a full disk that fails once more, and nobody wants the data any longer.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _storage_error(error: OSError) -> StorageError:
+    return StorageError(
+        f"the temporary file of a queue cannot be used: {error.strerror or error}",
+        code="E0620",
+        hint=f"make room in {tempfile.gettempdir()!r}, or set TMPDIR to a folder that has some",
+    )
 
 
 class _Class:
@@ -95,7 +126,11 @@ class _Class:
 
 
 class LaneQueue:
-    """Requests waiting for one provider. ``memory`` is how many of each priority are kept in memory."""
+    """Requests waiting for one provider. ``memory`` is how many of each priority are kept in memory.
+
+    Raises:
+        StorageError: the disk that holds the rest is full or broken.
+    """
 
     def __init__(self, memory: int) -> None:
         self._classes = {priority: _Class(memory) for priority in PRIORITIES}
