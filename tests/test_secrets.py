@@ -70,7 +70,6 @@ def test_no_text_of_it_shows_it(show: Any) -> None:
         msgspec.msgpack.encode,
         lambda secret: jsontext.encode(Holder(secret)),
         lambda secret: json.dumps({"key": secret}),
-        lambda secret: " ".join(["x", secret]),
         lambda secret: CANARY + secret,
         lambda secret: secret.encode(),
         vars,
