@@ -19,7 +19,13 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON on stdout.")] = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """Check a job file and every row of its input. Sends nothing."""
+    """Check a job file and every row of its input. Sends nothing.
+
+    \b
+    Examples:
+      promptmill check job.yaml
+      promptmill check job.yaml --json
+    """
     import anyio
 
     from promptmill import _app

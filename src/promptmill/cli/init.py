@@ -22,7 +22,13 @@ def init(
     path: Annotated[Path, typer.Argument(help="The job file to write.")] = Path("job.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a commented job file, three prompts to try it on, and the schema that lets an editor complete it."""
+    """Write a commented job file, three prompts to try it on, and the schema that lets an editor complete it.
+
+    \b
+    Examples:
+      promptmill init
+      promptmill init jobs/answers.yaml
+    """
     import json
 
     from promptmill._config.schema import DRAFT_07, job_schema

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cached_property
 from typing import Any
 
 import typer
@@ -12,40 +13,70 @@ from typer.core import TyperGroup
 from promptmill._registry import Registry
 from promptmill.cli import errors
 from promptmill.cli.terminal import tell
-from promptmill.errors import PromptmillError
+from promptmill.errors import PluginError, PromptmillError
 
-_COMMAND_ORDER = ("run", "check", "init", "plugins", "schema")
+_COMMAND_ORDER = ("init", "check", "run", "plugins", "schema")
+
+_HELP = """Push many prompts through language models: fast, cheaply, none lost.
+
+\b
+Examples:
+  promptmill init job.yaml     write a job file to start from
+  promptmill check job.yaml    check it and its input; sends nothing
+  promptmill run job.yaml      run it
+"""
 
 
 class _Commands(TyperGroup):
     """Commands of every installed distribution, ours first."""
 
+    @cached_property
+    def _registry(self) -> Registry:
+        return Registry()
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        names = Registry().names("command")
-        return sorted(names, key=lambda name: (name not in _COMMAND_ORDER, name))
+        names = self._registry.names("command")
+        place = {name: at for at, name in enumerate(_COMMAND_ORDER)}
+        return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        registry = Registry()
-        if cmd_name not in registry.names("command"):
+        if cmd_name not in self._registry.names("command"):
             return None
-        return _as_command(cmd_name, registry.get("command", cmd_name))
+        try:
+            offer = self._registry.get("command", cmd_name)
+        except PluginError as error:
+            return _as_command(cmd_name, _refusing(error), context_settings=_ANY_ARGUMENTS)
+        return _as_command(cmd_name, offer)
 
 
-def _as_command(name: str, offer: Any) -> Any:
+_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def _as_command(name: str, offer: Any, **options: Any) -> Any:
     """A function or a typer app as a command of the group."""
     if isinstance(offer, typer.Typer):
         group = typer.main.get_group(offer)
         group.name = name
         return group
-    app = typer.Typer(add_completion=False)
-    app.command(name)(offer)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name, **options)(offer)
     return typer.main.get_command(app)
+
+
+def _refusing(error: PluginError) -> Any:
+    """A stand-in for a command that cannot be loaded, so that the help and the other commands still work."""
+
+    def command() -> None:
+        raise error
+
+    command.__doc__ = f"(Out of order: {error.message})"
+    return command
 
 
 app = typer.Typer(
     name="promptmill",
     cls=_Commands,
-    help="Push many prompts through language models: fast, cheaply, none lost.",
+    help=_HELP,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -20,7 +20,13 @@ def plugins(
     kind: Annotated[str | None, typer.Argument(help=f"Only this kind: {', '.join(KINDS)}.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array on stdout.")] = False,
 ) -> None:
-    """List the components that are installed, without importing any."""
+    """List the components that are installed, without importing any.
+
+    \b
+    Examples:
+      promptmill plugins
+      promptmill plugins provider --json
+    """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"there is no kind {kind!r}", hint=f"the kinds are {', '.join(KINDS)}")
     found = Registry().installed(kind)

@@ -31,7 +31,14 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary for people.")] = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """Run a job, or go on where its last run stopped. Every row is checked before the first prompt is sent."""
+    """Run a job, or go on where its last run stopped. Every row is checked before the first prompt is sent.
+
+    \b
+    Examples:
+      promptmill run job.yaml
+      promptmill run job.yaml --quiet --json > summary.json
+      promptmill run job.yaml --retry-failed
+    """
     import asyncio
 
     settings = _Settings(fresh, retry_failed, as_json, quiet, allow_code)

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 def schema(
     draft: Annotated[str, typer.Option(help="2020-12, or 07 for YAML editors.")] = "2020-12",
 ) -> None:
-    """Print the JSON Schema of the job file, with the options of every installed plugin."""
+    """Print the JSON Schema of the job file, with the options of every installed plugin.
+
+    \b
+    Examples:
+      promptmill schema > job.schema.json
+      promptmill schema --draft 07
+    """
     import json
 
     from promptmill._config.schema import DRAFT_07, DRAFT_2020, job_schema

