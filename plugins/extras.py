@@ -27,7 +27,9 @@ class ExtrasHook(MetadataHookInterface):
                 return entry
             if release or not (folder / entry / "pyproject.toml").is_file():
                 return f"{entry}=={metadata['version']}"
-            return f"{entry} @ {(folder / entry).resolve().as_uri()}"
+            # pip keeps the wheel of a path that ends like name-version, as promptmill-x does, and would install that
+            # one again after a change of the folder. A path that ends with a dot is built each time.
+            return f"{entry} @ {(folder / entry).resolve().as_uri()}/."
 
         extras = self.config["extras"]
         metadata["optional-dependencies"] = {

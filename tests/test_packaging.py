@@ -81,7 +81,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_in_a_checkout_an_extra_is_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMPTMILL_RELEASE", raising=False)
     extra = folder.name.removeprefix("promptmill-")
-    assert f"{folder.name} @ {folder.as_uri()}" in extras_of(ROOT)[extra]
+    assert f"{folder.name} @ {folder.as_uri()}/." in extras_of(ROOT)[extra]
 
 
 def test_in_a_release_an_extra_is_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
