@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
-from aiohttp import client_exceptions
 
 from promptmill.errors import ProviderError, Transient
 from promptmill.http._failures import bad_proxy, bad_url, detail, origin, quoted, unreached
@@ -20,12 +19,11 @@ CODES: Final[Mapping[type[Exception], str]] = {
     aiohttp.ClientPayloadError: "truncated_body",
     aiohttp.ClientResponseError: "bad_http",
     aiohttp.ClientConnectionError: "connection_lost",
-    client_exceptions.UploadAbortedError: "connection_lost",
+    aiohttp.ClientError: "connection_lost",
     aiohttp.InvalidURL: "bad_url",
     aiohttp.NonHttpUrlClientError: "bad_url",
     aiohttp.ClientHttpProxyError: "proxy",
     aiohttp.ClientProxyConnectionError: "proxy",
-    client_exceptions.RedirectClientError: "bad_http",
     TimeoutError: "timeout",
     OSError: "connection_lost",
     ValueError: "bad_http",

@@ -27,10 +27,9 @@ def origin(url: str) -> str:
         return "(not a URL)"
 
 
-def unreached(error: BaseException, url: str) -> NeverSent:
-    """The failure for a connection that was never made: ``error`` or one of its causes says why."""
-    root = _root(error)
-    return NeverSent(f"cannot connect to {origin(url)!r}: {detail(error)}", code=_code(root))
+def unreached(error: BaseException, url: str, otherwise: str = "connect_refused") -> NeverSent:
+    """The failure for a connection that was never made: ``error`` or one of its causes says why, else ``otherwise``."""
+    return NeverSent(f"cannot connect to {origin(url)!r}: {detail(error)}", code=_code(_root(error)) or otherwise)
 
 
 def bad_url(url: str, reason: str) -> NeverSent:
@@ -47,15 +46,16 @@ def detail(error: BaseException) -> str:
     """What the deepest cause says, without the URL that HTTP clients like to put into their messages."""
     root = _root(error)
     if isinstance(root, ssl.SSLCertVerificationError):
-        return root.verify_message or "the certificate is refused"
+        return getattr(root, "verify_message", None) or "the certificate is refused"
     if isinstance(root, ssl.SSLError):
-        return root.reason or type(root).__name__
+        # Set by OpenSSL only: one made in Python, as in tests, has neither.
+        return getattr(root, "reason", None) or type(root).__name__
     if isinstance(root, socket.gaierror):
         return root.strerror or "the name cannot be resolved"
     if isinstance(root, OSError) and root.errno is not None:
         return os.strerror(root.errno)
     if isinstance(root, TimeoutError):
-        return "no connection in time"
+        return "the time was up"
     return type(root).__name__
 
 
@@ -64,7 +64,7 @@ def quoted(text: str) -> str:
     return repr(text[:_LONGEST_DETAIL])
 
 
-def _code(root: BaseException) -> str:
+def _code(root: BaseException) -> str | None:
     if isinstance(root, socket.gaierror):
         return "dns"
     if isinstance(root, ssl.SSLError):
@@ -73,7 +73,7 @@ def _code(root: BaseException) -> str:
         return "too_many_open_files"
     if isinstance(root, TimeoutError):
         return "connect_timeout"
-    return "connect_refused"
+    return None
 
 
 def _root(error: BaseException) -> BaseException:

@@ -27,7 +27,7 @@ FOREIGN: Final = (
 includes what TLS may raise in mid-stream, ValueError what it dislikes in a header."""
 
 CODES: Final[Mapping[type[Exception], str]] = {
-    httpx.ConnectTimeout: "unreached",
+    httpx.ConnectTimeout: "unreached_in_time",
     httpx.ConnectError: "unreached",
     httpx.PoolTimeout: "no_connection",
     httpx.TimeoutException: "timeout",
@@ -42,7 +42,7 @@ CODES: Final[Mapping[type[Exception], str]] = {
     httpx.TransportError: "connection_lost",
     httpx.StreamError: "connection_lost",
     httpx.HTTPError: "connection_lost",
-    httpcore.ConnectTimeout: "unreached",
+    httpcore.ConnectTimeout: "unreached_in_time",
     httpcore.ConnectError: "unreached",
     httpcore.PoolTimeout: "no_connection",
     httpcore.TimeoutException: "timeout",
@@ -76,8 +76,10 @@ def failure_of_call(error: Exception, url: str, *, answered: bool, connecting: b
     ``answered`` says that a status line has come, ``connecting`` that the transport was still making its connection.
     """
     code = code_of(error) or "connection_lost"
-    if code == "unreached" or (code == "timeout" and connecting and not answered):
+    if code == "unreached":
         return unreached(error, url)
+    if code == "unreached_in_time" or (code == "timeout" and connecting and not answered):
+        return unreached(error, url, "connect_timeout")
     if code == "no_connection":
         return NeverSent(f"no connection to {origin(url)!r} became free in time", code="connect_timeout")
     if code == "proxy":

@@ -1,0 +1,68 @@
+"""What is particular to the default backend."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from promptmill.http import HttpSettings, open_client
+from promptmill.http._connecting import KEEP_IDLE_CONNECTION, socket_options
+from promptmill.testing.badserver import BadServer, http_reply
+
+
+async def test_the_password_file_of_the_user_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "netrc"
+    file.write_text("machine 127.0.0.1 login me password hush\n")
+    monkeypatch.setenv("NETRC", str(file))
+    for backend in ("aiohttp", "httpx"):
+        async with (
+            BadServer([http_reply()]) as server,
+            open_client(HttpSettings.model_validate({"backend": backend})) as client,
+        ):
+            await client.post(server.url, headers={}, body=b"{}", timeout=5)
+        assert "authorization" not in server.requests[0].headers
+
+
+async def test_sockets_notice_a_vanished_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+    real = socket.socket.setsockopt
+
+    def note(self: socket.socket, *args: int) -> None:
+        made.append(self)
+        real(self, *args)
+
+    async with BadServer([http_reply()]) as server, open_client(HttpSettings()) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "setsockopt", note)
+            await client.post(server.url, headers={}, body=b"{}", timeout=5)
+        ours = next(one for one in made if one.getpeername()[1] == server.port)
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+def test_a_vanished_peer_is_noticed_within_a_minute() -> None:
+    options = {(level, name): value for level, name, value in socket_options()}
+    assert options[socket.SOL_SOCKET, socket.SO_KEEPALIVE] == 1
+    if sys.platform == "linux":
+        idle, every, count = (
+            options[socket.IPPROTO_TCP, name]
+            for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + every * count <= 60
+
+
+def test_idle_connections_go_before_common_servers_close_theirs() -> None:
+    assert KEEP_IDLE_CONNECTION < 5
+
+
+async def test_many_different_urls_are_not_all_remembered() -> None:
+    async with BadServer([http_reply()]) as server, open_client(HttpSettings()) as client:
+        for number in range(300):
+            await client.request("GET", f"{server.url}/files/{number}", headers={}, timeout=5)
+        assert client._target.cache_info().currsize <= 256
+    assert server.connections == 1
