@@ -108,7 +108,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now()
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As it is, but never for this very moment: whoever sets a timer again and again until the rounding of a
         float is overcome (aiolimiter does) would otherwise stop the time."""
