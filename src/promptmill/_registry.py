@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
@@ -60,6 +61,9 @@ class Registry:
             raise PluginError(f"{kind} name {name!r} is not lower-case letters, digits, - and _", code="E0401")
         if (kind, name) in self._offers:
             raise PluginError(f"{kind} {name!r} is registered twice", code="E0402")
+        if not (callable(offer) if kind == "command" else getattr(offer, "kind", None) == kind):
+            wanted = "a function" if kind == "command" else f"an options class of the kind {kind!r}"
+            raise PluginError(f"{kind} {name!r} is registered with {offer!r}, not with {wanted}", code="E0405")
         self._offers[kind, name] = offer
 
     def get(self, kind: str, name: str) -> Any:
@@ -83,27 +87,48 @@ class Registry:
         owner = _describe(point)
         try:
             plugin = point.load()
-        except Exception as error:
+            if not self._manager.is_registered(plugin):
+                self._register(plugin, owner)
+        except PluginError:
+            raise
+        except (Exception, SystemExit) as error:
             message = f"{kind} {name!r} of {owner.distribution} {owner.version} cannot be loaded"
             raise PluginError(f"{message}: {type(error).__name__}: {error}", code="E0404") from error
-        if not self._manager.is_registered(plugin):
-            self._register(plugin, owner)
         if (kind, name) not in self._offers:
             raise PluginError(
                 f"{owner.module!r} of {owner.distribution} does not register {kind} {name!r}", code="E0405"
             )
 
     def _register(self, plugin: Any, owner: Installed) -> None:
+        """Take all that a module offers, or nothing of it."""
+        before = dict(self._offers)
         try:
             self._manager.register(plugin, name=owner.module)
             self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise PluginError(f"{owner.module!r} of {owner.distribution}: {error}", code="E0405") from error
+            self._call_hooks(plugin, owner)
+        except BaseException as error:
+            self._offers = before
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(f"{owner.module!r} of {owner.distribution}: {error}", code="E0405") from error
+            raise
+
+    def _call_hooks(self, plugin: Any, owner: Installed) -> None:
+        def add(name: str, offer: Any, *, kind: str) -> None:
+            full_name = f"{kind}.{name}"
+            modules = {point.value for point in self._points if point.name == full_name}
+            # Otherwise a plugin could take the name of another one's component by being loaded first.
+            if owner.module not in modules:
+                message = f"{owner.module!r} of {owner.distribution} registers {kind} {name!r} without an entry point"
+                raise PluginError(f"{message} {full_name!r}", code="E0405")
+            # A doubled name is nobody's, whichever module is loaded for the sake of another name.
+            if len(modules) == 1:
+                self.add(kind, name, offer)
+
+        others = [other for other in self._manager.get_plugins() if other is not plugin]
         for kind in KINDS:
-            hook = self._manager.subset_hook_caller(
-                f"register_{kind}", [other for other in self._manager.get_plugins() if other is not plugin]
-            )
-            hook(register=lambda name, offer, kind=kind: self.add(kind, name, offer))
+            self._manager.subset_hook_caller(f"register_{kind}", others)(register=partial(add, kind=kind))
 
     def _unknown(self, kind: str, name: str) -> tuple[str]:
         known = self.names(kind)
