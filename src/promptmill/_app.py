@@ -15,6 +15,7 @@ from promptmill._cursors import CommitOrder, Cursor, InputOrder
 from promptmill._engine import StopWhen, only_cause
 from promptmill._input import InputReport, JobInput
 from promptmill._journal import Journal, Store
+from promptmill._locations import state_directory
 from promptmill._projection import Projection
 from promptmill._registry import Registry
 from promptmill._report import Summary, Tally
@@ -26,9 +27,6 @@ from promptmill.interfaces import Observer
 from promptmill.models import Result
 from promptmill.options import BuildContext
 from promptmill.pipeline import Pipeline
-
-STATE_DIRECTORY: Final = ".promptmill"
-"""Beside the job file; each job has a directory in it, named after the job."""
 
 _READ_ROWS: Final = 5000
 
@@ -84,7 +82,9 @@ class PreparedJob:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._input.source)
-            journal = await stack.enter_async_context(Journal(state_directory(self.job), self._clock))
+            journal = await stack.enter_async_context(
+                Journal(state_directory(self.job.base_dir) / self.job.name, self._clock)
+            )
             sinks = [sink.build(self._context(f"sink {at + 1}")) for at, sink in enumerate(self.job.sinks)]
             if fresh:
                 await journal.set_aside()
@@ -192,11 +192,6 @@ async def _run_id(journal: Journal, clock: Clock) -> str:
         saved = new_run_id(clock)
         await journal.put_meta("run_id", saved)
     return str(saved)
-
-
-def state_directory(job: Job) -> Path:
-    """Where the journal of a job is kept."""
-    return job.base_dir / STATE_DIRECTORY / job.name
 
 
 def _tally_of(store: Store) -> Tally:

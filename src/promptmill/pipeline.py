@@ -34,7 +34,7 @@ DEFAULT_TIMEOUT: Final = 600.0
 """Seconds a call may take when its provider was given without options."""
 
 Prompt: TypeAlias = str | Mapping[str, Any] | Request
-"""A prompt as text, a mapping with ``prompt`` or ``messages`` (and ``id``, ``params`` ...), or a finished request."""
+"""A prompt as text, a mapping with ``prompt`` or ``messages`` (and ``id``), or a finished request."""
 
 Prompts: TypeAlias = Iterable[Prompt] | AsyncIterable[Prompt]
 
@@ -45,7 +45,7 @@ class Pipeline:
     """Providers, routes and everything around them, ready to run prompts.
 
     Args:
-        providers: by name, either options (``OpenAIChatOptions(model=...)``) or a provider object.
+        providers: by name, either options, as a plugin offers them, or a provider object.
         routes: which requests go where; may be left out with one provider.
         retry: what to do after a failed attempt; default: exponential backoff, 5 attempts.
         sinks: take the results as well, before they are yielded.

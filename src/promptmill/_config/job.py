@@ -26,7 +26,7 @@ from promptmill.options import (
     SourceOptions,
 )
 
-_SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
+_SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
 _COMPRESSED: Final = (".gz", ".zst")
 
 _NOT_YET: Final = {
@@ -121,7 +121,7 @@ class _Reader:
                 },
                 "routes": spec.routes,
             },
-            sink_names=tuple(_sink_name(sink) for sink in sinks),
+            sink_names=_sink_names(spec, sinks),
         )
 
     def _refuse_what_is_not_kept(self, spec: JobSpec) -> None:
@@ -201,8 +201,14 @@ class _Reader:
         return JobError(message, problems=tuple(self._problems))
 
 
-def _sink_name(options: SinkOptions) -> str:
-    return f"{type(options).__name__} {options.model_dump_json(exclude_defaults=True)}"
+def _sink_names(spec: JobSpec, sinks: tuple[SinkOptions, ...]) -> tuple[str, ...]:
+    """Such as ``jsonl(path=answers.jsonl)``."""
+    kinds = [_sink_for(spec.output)] if spec.output is not None else [str(one.get("use")) for one in spec.sinks or ()]
+    names = []
+    for kind, sink in zip(kinds, sinks, strict=True):
+        options = ", ".join(f"{key}={value}" for key, value in sorted(sink.identity().items()))
+        names.append(f"{kind}({options})")
+    return tuple(names)
 
 
 def _source_for(path: str) -> str:

@@ -178,6 +178,24 @@ class Store:
             self._connection.execute("SELECT status, count(*) FROM result WHERE NOT superseded GROUP BY status")
         )
 
+    def error_counts(self) -> dict[str, int]:
+        """Failed requests by the code of their error."""
+        query = (
+            "SELECT json_extract(CAST(coalesce(result.record, payload.record) AS TEXT), '$.error.code') AS code, "
+            "count(*) FROM result LEFT JOIN payload USING (seq) WHERE status = 'failed' AND NOT superseded GROUP BY code"
+        )
+        return dict(self._connection.execute(query))
+
+    def sinks(self) -> list[SinkState]:
+        """How far each sink has come."""
+        rows = self._connection.execute("SELECT name, seq, position FROM sink ORDER BY name")
+        return [SinkState(name, seq, decode(position)) for name, seq, position in rows]
+
+    def rejected(self, sink: str) -> dict[str, str]:
+        """The rows a sink does not take: ids and reasons."""
+        query = "SELECT id, reason FROM rejected JOIN result USING (seq) WHERE sink = ? AND NOT superseded"
+        return dict(self._connection.execute(query, (sink,)))
+
     def close(self) -> None:
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""Rows that are lines of an OpenAI batch file: ``{custom_id, method, url, body}``, taken as they are."""
+"""Rows that are lines of a batch file: ``{custom_id, method, url, body}``, taken as they are."""
 
 from __future__ import annotations
 

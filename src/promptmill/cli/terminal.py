@@ -41,6 +41,17 @@ def emit(text: str) -> None:
         sys.stdout.flush()
 
 
+def emit_bytes(data: bytes) -> bool:
+    """Write data to stdout as it is; False when nobody reads it any more."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _give_up_stdout()
+        return False
+    return True
+
+
 def _give_up_stdout() -> None:
     import os
 

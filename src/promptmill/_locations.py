@@ -1,0 +1,22 @@
+"""Where the state of runs is kept: beside the job file, in a directory named after the job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+STATE_NAME: Final = ".promptmill"
+
+
+def state_directory(base_dir: Path) -> Path:
+    """The directory of all runs of the job files in ``base_dir``."""
+    return base_dir / STATE_NAME
+
+
+def run_directory(job: Path) -> Path:
+    """The directory of the run of a job file. Raises JobError when the file cannot be read."""
+    from promptmill._config.document import Document
+
+    data = Document.read(job).data
+    name = data.get("name") if isinstance(data, dict) else None
+    return state_directory(job.parent) / (name if isinstance(name, str) else job.stem)

@@ -1,0 +1,75 @@
+"""``promptmill export JOB``: the results of a run in another form, for nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptmill.cli.run import JobPath
+from promptmill.cli.terminal import tell
+from promptmill.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from promptmill.options import RegisterCommand
+
+
+def export(
+    job: JobPath,
+    output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - for stdout (lines only).")] = "-",
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="A sink such as jsonl, csv or parquet, or batch-output.")
+    ] = "jsonl",
+) -> None:
+    """Write all results a run has so far, from its journal. Calls nobody, also while the run goes on.
+
+    Example: promptmill export job.yaml --format csv --output answers.csv
+    """
+    from promptmill import _export
+    from promptmill._locations import run_directory
+    from promptmill.errors import UsageError
+
+    directory = run_directory(job)
+    streams = {"jsonl": _export.records, _export.BATCH_OUTPUT: _export.batch_lines}
+    if output == "-":
+        if form not in streams:
+            raise UsageError(f"the format {form!r} needs a file", code="E0131", hint=f"--output answers.{form}")
+        _to_stdout(streams[form](directory))
+    elif form == _export.BATCH_OUTPUT:
+        count = _to_file(Path(output), streams[form](directory))
+        tell(f"wrote {count:,} lines to {output}")
+    else:
+        import anyio
+
+        count = anyio.run(_export.export, directory, form, Path(output))
+        tell(f"wrote {count:,} results to {output}")
+
+
+def _to_stdout(lines: Iterator[bytes]) -> None:
+    from promptmill.cli.terminal import emit_bytes
+
+    for line in lines:
+        if not emit_bytes(line):
+            return
+
+
+def _to_file(path: Path, lines: Iterator[bytes]) -> int:
+    from promptmill.errors import UsageError
+
+    count = 0
+    try:
+        with path.open("xb") as file:
+            for line in lines:
+                file.write(line)
+                count += 1
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}", code="E0132") from error
+    return count
+
+
+@hookimpl
+def register_command(register: RegisterCommand) -> None:
+    register("export", export)
