@@ -18,7 +18,9 @@ LINE_SECONDS: Final = 30.0
 
 def is_live() -> bool:
     """Whether stderr is a terminal that can redraw a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    return (
+        sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    )
 
 
 async def show(progress: Callable[[], Progress]) -> None:

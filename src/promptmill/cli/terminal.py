@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import Final, TextIO
+
+from promptmill.errors import StorageError
 
 # C0 and C1 controls but tab and newline, and the marks that reorder text (Unicode bidi controls).
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -30,31 +33,32 @@ def tell(text: str = "", *, stream: TextIO | None = None) -> None:
 
 
 def emit(text: str) -> None:
-    """Print data on stdout. A reader that has gone away is not an error; what it missed it did not want."""
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _give_up_stdout()
-    except UnicodeEncodeError:
-        sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
-        sys.stdout.flush()
+    """Print data on stdout, as UTF-8 whatever the locale says. Raises what :func:`emit_bytes` raises."""
+    emit_bytes(text.encode("utf-8", "replace") + b"\n")
 
 
 def emit_bytes(data: bytes) -> bool:
-    """Write data to stdout as it is; False when nobody reads it any more."""
+    """Write data to stdout as it is; False when nobody reads it any more, which is no error.
+
+    Raises:
+        StorageError: stdout cannot be written, as when it is a file on a full disk.
+    """
+    if sys.stdout is None:  # the program was started with stdout closed
+        return False
     try:
+        sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         _give_up_stdout()
         return False
+    except OSError as error:
+        _give_up_stdout()
+        raise StorageError(f"stdout cannot be written: {error.strerror}", code="E0650") from error
     return True
 
 
 def _give_up_stdout() -> None:
-    import os
-
     # Python flushes stdout once more at exit; point it where that cannot fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
