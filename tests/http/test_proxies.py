@@ -13,9 +13,9 @@ import anyio
 import anyio.abc
 import pytest
 
-from promptmill.errors import NeverSent
+from promptmill.errors import NeverSent, Transient
 from promptmill.http import HttpClient
-from promptmill.testing.badserver import BadServer, Hang, http_reply
+from promptmill.testing.badserver import BadServer, Hang, Send, http_reply
 
 
 class Proxy:
@@ -170,6 +170,19 @@ async def test_a_proxy_that_is_not_there(opened) -> None:
     client = await opened(proxy=url)
     for target in ("http://example.invalid", "https://example.invalid"):
         assert (await failed(client, target)).code in ("proxy", "connect_refused")
+
+
+async def test_a_proxy_that_does_not_talk_http(opened) -> None:
+    async with BadServer(greeting=[Send(b"220 mail.example.com ESMTP\r\n\r\n"), Hang()]) as proxy:
+        client = await opened(proxy=proxy.url)
+        with pytest.raises((NeverSent, Transient)) as caught:
+            await ask(client, "https://example.invalid")
+    assert caught.value.code in ("proxy", "bad_http", "connection_lost")
+
+
+async def test_a_proxy_with_an_unknown_name(opened) -> None:
+    failure = await failed(await opened(proxy="http://nowhere.invalid:3128"), "http://127.0.0.1:1")
+    assert failure.code == "dns"
 
 
 @pytest.mark.parametrize("proxy", ["gopher://me:hush@127.0.0.1:1", "http://", "http://[::1", "http://127.0.0.1:port"])

@@ -45,13 +45,15 @@ def code_of(error: Exception) -> str | None:
 
 def failure_before(error: Exception, url: str, proxy: str | None) -> ProviderError:
     """The failure for an error raised before a connection was at hand: certainly never sent."""
-    code = code_of(error)
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return bad_url(url, "it is not a valid http:// or https:// URL")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return bad_proxy(proxy or url, f"it answered with status {error.status}")
-    if proxy is not None and code in ("proxy", "bad_http"):
-        return bad_proxy(proxy, detail(error))
+    if proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorDNSError):
+        # With a proxy, its name is the only one looked up.
+        return unreached(error, proxy, "proxy")
+    if proxy is not None and isinstance(error, aiohttp.ClientResponseError):
+        return bad_proxy(proxy, quoted(error.message))
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return bad_url(url, quoted(str(error)))
     return unreached(error, url)
