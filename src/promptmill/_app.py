@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -10,9 +10,11 @@ from typing import Final
 import anyio
 import msgspec
 
+from promptmill._cache import ResponseCache
 from promptmill._config import Job, load_job
 from promptmill._cursors import CommitOrder, Cursor, InputOrder
-from promptmill._engine import StopWhen, only_cause
+from promptmill._engine import Entry, StopWhen, only_cause
+from promptmill._feed import feed
 from promptmill._input import InputReport, JobInput
 from promptmill._journal import Journal, Store
 from promptmill._locations import state_directory
@@ -20,10 +22,12 @@ from promptmill._projection import Projection
 from promptmill._registry import Registry
 from promptmill._report import Summary, Tally
 from promptmill._resume import Plan, plan
+from promptmill._routing import Router
 from promptmill._run import Run, new_run_id
+from promptmill._twins import Twins
 from promptmill.clock import Clock, SystemClock
 from promptmill.errors import RunStopped, StorageError
-from promptmill.interfaces import Observer
+from promptmill.interfaces import Observer, Sink
 from promptmill.models import Result
 from promptmill.options import BuildContext
 from promptmill.pipeline import Pipeline
@@ -82,9 +86,8 @@ class PreparedJob:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._input.source)
-            journal = await stack.enter_async_context(
-                Journal(state_directory(self.job.base_dir) / self.job.name, self._clock)
-            )
+            directory = state_directory(self.job.base_dir) / self.job.name
+            journal = await stack.enter_async_context(Journal(directory, self._clock))
             sinks = [sink.build(self._context(f"sink {at + 1}")) for at, sink in enumerate(self.job.sinks)]
             if fresh:
                 await journal.set_aside()
@@ -94,74 +97,44 @@ class PreparedJob:
                 await journal.ask(Store.supersede_failed)
             todo = await plan(journal, self._input, self.job.identity)
             on_plan(todo, len(journal.unknown))
-            projections = []
-            for sink, name in zip(sinks, self.job.sink_names, strict=True):
-                projection = Projection(sink, name, journal, self._clock, await self._cursor(journal))
-                projections.append(projection)
-                stack.push_async_callback(projection.aclose)
-                await projection.open()
-            run_id = await _run_id(journal, self._clock)
-            run = await self._mill(todo, run_id, journal, projections, observers, on_start)
-            return await self._outcome(run, run_id, todo, journal, projections)
+            projections = await self._projections(sinks, journal, stack)
+            run = Execution(self.job, journal, todo, projections)
+            if todo.pending:
+                twins = await self._twins(todo, journal)
+                cache = await self._cache(stack)
+                router = Router(self.job.routes, list(self.job.providers))
+                entries = feed(self._input.entries(todo.input, todo.done), twins, cache, router)
+                pipeline = self._pipeline([*observers, twins, *([cache] if cache else [])])
+                await run.mill(pipeline, entries, await _run_id(journal, self._clock), on_start)
+            else:
+                await run.deliver()
+            return await run.outcome(await _run_id(journal, self._clock))
 
-    async def _mill(
-        self,
-        todo: Plan,
-        run_id: str,
-        journal: Journal,
-        projections: Sequence[Projection],
-        observers: Sequence[Observer],
-        on_start: Callable[[Run], None],
-    ) -> Run | None:
-        """Run what is left, with the sinks following the journal. Without anything left, no provider is opened."""
-
-        async def committed(results: Sequence[Result]) -> None:
-            for projection in projections:
-                projection.offer(results, journal.last_seq)
-
-        run: Run | None = None
-        try:
-            async with anyio.create_task_group() as group:
-                for projection in projections:
-                    group.start_soon(projection.run)
-                if todo.pending:
-                    pipeline = self._pipeline(observers)
-                    async with pipeline.prepare(
-                        total=todo.pending, run_id=run_id, journal=journal, consumer=committed
-                    ) as run:
-                        journal.on_full = run.storage_failed
-                        on_start(run)
-                        await run.mill(self._input.entries(todo.input, todo.done))
-                for projection in projections:
-                    projection.close()
-        except BaseExceptionGroup as errors:
-            raise only_cause(errors) from None
-        return run
-
-    async def _outcome(
-        self, run: Run | None, run_id: str, todo: Plan, journal: Journal, projections: Sequence[Projection]
-    ) -> Outcome:
-        tally = run.tally if run and not todo.finished else await journal.ask(_tally_of)
-        behind = [projection.failure for projection in projections if projection.failure]
-        stopped = run.stopped if run else None
-        if stopped is None and behind:
-            stopped = _sink_behind(behind[0])
-        finished = tally.succeeded + tally.failed + tally.skipped
-        summary = tally.summary(
-            run_id=run_id,
-            total=todo.input.rows,
-            done_before=todo.finished,
-            elapsed=run.elapsed if run else 0.0,
-            resumable=stopped is not None or finished < todo.input.rows,
-        )
-        rejected = sum(projection.rejected for projection in projections)
-        return Outcome(summary=summary, tally=tally, stopped=stopped, rejected=rejected)
+    async def _projections(self, sinks: Sequence[Sink], journal: Journal, stack: AsyncExitStack) -> list[Projection]:
+        projections = []
+        for sink, name in zip(sinks, self.job.sink_names, strict=True):
+            projection = Projection(sink, name, journal, self._clock, await self._cursor(journal))
+            projections.append(projection)
+            stack.push_async_callback(projection.aclose)
+            await projection.open()
+        return projections
 
     async def _cursor(self, journal: Journal) -> Cursor:
         if self.job.order == "completion":
             return CommitOrder(journal)
         await journal.ask(Store.keep_index)
         return InputOrder(journal)
+
+    async def _twins(self, todo: Plan, journal: Journal) -> Twins:
+        twins = Twins(todo.input.twins, self.job.dedupe)
+        if twins and todo.finished:
+            await journal.ask(lambda store: twins.remember(store.answers()))
+        return twins
+
+    async def _cache(self, stack: AsyncExitStack) -> ResponseCache | None:
+        if self.job.cache is None:
+            return None
+        return await stack.enter_async_context(ResponseCache(self.job.cache, self.job.identity["providers"]))
 
     def _pipeline(self, observers: Sequence[Observer]) -> Pipeline:
         job = self.job
@@ -178,6 +151,75 @@ class PreparedJob:
 
     def _context(self, name: str) -> BuildContext:
         return BuildContext(name=name, base_dir=self.job.base_dir, clock=self._clock, allow_code=self._allow_code)
+
+
+class Execution:
+    """One process's share of a run: the engine that fills the journal, and the sinks that follow it."""
+
+    def __init__(self, job: Job, journal: Journal, todo: Plan, projections: Sequence[Projection]) -> None:
+        self._job = job
+        self._journal = journal
+        self._todo = todo
+        self._projections = projections
+        self._run: Run | None = None
+
+    async def mill(
+        self,
+        pipeline: Pipeline,
+        entries: AsyncIterator[Sequence[Entry]],
+        run_id: str,
+        on_start: Callable[[Run], None],
+    ) -> None:
+        """Run what is left to do and deliver it."""
+
+        async def work() -> None:
+            async with pipeline.prepare(
+                total=self._todo.pending, run_id=run_id, journal=self._journal, consumer=self._offer
+            ) as run:
+                self._run = run
+                self._journal.on_full = run.storage_failed
+                on_start(run)
+                await run.mill(entries)
+
+        await self._with_sinks(work)
+
+    async def deliver(self) -> None:
+        """Bring the sinks up to date; no provider is opened and nobody is called."""
+        await self._with_sinks(anyio.lowlevel.checkpoint)
+
+    async def outcome(self, run_id: str) -> Outcome:
+        """How it ended. Counts every record of the run, those of earlier processes too."""
+        run, todo = self._run, self._todo
+        tally = run.tally if run and not todo.finished else await self._journal.ask(_tally_of)
+        behind = [projection.failure for projection in self._projections if projection.failure]
+        stopped = run.stopped if run else None
+        if stopped is None and behind:
+            stopped = _sink_behind(behind[0])
+        finished = tally.succeeded + tally.failed + tally.skipped
+        summary = tally.summary(
+            run_id=run_id,
+            total=todo.input.rows,
+            done_before=todo.finished,
+            elapsed=run.elapsed if run else 0.0,
+            resumable=stopped is not None or finished < todo.input.rows,
+        )
+        rejected = sum(projection.rejected for projection in self._projections)
+        return Outcome(summary=summary, tally=tally, stopped=stopped, rejected=rejected)
+
+    async def _offer(self, results: Sequence[Result]) -> None:
+        for projection in self._projections:
+            projection.offer(results, self._journal.last_seq)
+
+    async def _with_sinks(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                for projection in self._projections:
+                    group.start_soon(projection.run)
+                await work()
+                for projection in self._projections:
+                    projection.close()
+        except BaseExceptionGroup as errors:
+            raise only_cause(errors) from None
 
 
 def prepare(path: Path, *, allow_code: bool = False, registry: Registry | None = None) -> PreparedJob:

@@ -14,6 +14,7 @@ import msgspec
 from promptmill._config import Job
 from promptmill._engine import Entry
 from promptmill._template import InputTemplate
+from promptmill._twins import is_shared, repeated, short_digest
 from promptmill.errors import InputError, Location, Problem
 from promptmill.interfaces import Source
 from promptmill.models import BadRow, ErrorInfo, Origin, Request, Result
@@ -34,12 +35,15 @@ class InputReport(msgspec.Struct, frozen=True, kw_only=True):
     bad_rows: dict[str, int]
     fingerprint: str
     bad_row_prefix: str = ""
+    twins: list[int] = []
+    """Short digests of requests that occur more than once and may share an answer."""
 
 
 class JobInput:
     """Rows, requests and entries of one job. Use it as ``async with job_input.source:`` around everything else."""
 
     def __init__(self, job: Job, context: BuildContext) -> None:
+        self._dedupe = job.dedupe
         self.source: Source = job.source.build(context)
         self._template = InputTemplate(
             prompt=job.template.prompt,
@@ -61,13 +65,15 @@ class JobInput:
         """
         rows, bad = 0, Counter[str]()
         fatal: list[BadRow] = []
-        hashes, bad_hashes = array("q"), array("q")
+        hashes, bad_hashes, digests = array("q"), array("q"), array("q")
         async for group in self._requests():
             for entry in group:
                 look(entry, rows)
                 rows += 1
                 if isinstance(entry, Request):
                     hashes.append(hash(entry.id))
+                    if is_shared(entry, self._dedupe):
+                        digests.append(short_digest(entry))
                     continue
                 bad[entry.code] += 1
                 bad_hashes.append(hash(str(rows)))
@@ -82,6 +88,7 @@ class JobInput:
             bad_rows=dict(bad),
             fingerprint=await self.source.fingerprint(),
             bad_row_prefix="row-" if bad_hashes and not set(bad_hashes).isdisjoint(hashes) else "",
+            twins=sorted(repeated(digests)),
         )
 
     async def entries(self, report: InputReport, done: bytearray) -> AsyncIterator[Sequence[Entry]]:

@@ -111,7 +111,7 @@ class _ProviderTally:
     def add(self, result: Result) -> None:
         self.succeeded += result.status == "ok"
         self.failed += result.status == "failed"
-        self.attempts += result.ok
+        self.attempts += result.ok and result.attempts > 0
         if result.latency_s is not None:
             self.latencies.add(result.latency_s)
         if result.usage.input_tokens is not None:
@@ -148,7 +148,7 @@ class Tally(Observer):
         """Count a result of an earlier process. Its attempts are all put down to its last provider."""
         self.request_finished(result)
         if result.provider is not None:
-            self._of(result.provider).attempts += result.attempts - result.ok
+            self._of(result.provider).attempts += max(result.attempts - result.ok, 0)
 
     def attempt_failed(self, event: AttemptFailed) -> None:
         if event.latency_s is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from promptmill._input import InputReport, JobInput
-from promptmill._journal import Journal, prompt_digest
+from promptmill._journal import Journal, request_digest
 from promptmill.errors import InputError, JobError, Problem
 from promptmill.jsontext import JSON
 from promptmill.models import BadRow, Request
@@ -72,7 +72,7 @@ async def _plan_changed_input(journal: Journal, job_input: JobInput, known: Inpu
         if digest is None and isinstance(entry, BadRow):
             digest = finished.pop(f"row-{id_}", None)
         done.append(digest is not None)
-        if digest and isinstance(entry, Request) and prompt_digest(entry) != digest:
+        if digest and isinstance(entry, Request) and request_digest(entry) != digest:
             changed.append(id_)
 
     report = await job_input.check(look)

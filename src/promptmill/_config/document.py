@@ -1,18 +1,31 @@
 """A YAML file as plain data that remembers where everything stands.
 
-The file is composed to nodes and built here, so that positions are exact and nothing but plain data can come of it:
-no tags, no duplicate keys, no alias bombs. YAML 1.2: ``no`` is a text and ``12:30`` is one too.
+Built from the parser's events, so that positions are exact and nothing but plain data can come of it: no tags, no
+duplicate keys, no alias bombs, and a bomb is refused before it is unpacked. YAML 1.2, core schema: ``no`` is a text
+and ``12:30`` is one too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
+import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    ScalarEvent,
+    StreamEndEvent,
+)
 
+from promptmill._config.masking import masked
+from promptmill._config.scalars import plain_value
 from promptmill.errors import JobError, Location
 
 MAX_BYTES: Final = 1024 * 1024
@@ -21,7 +34,18 @@ MAX_DEPTH: Final = 50
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
-_TAG: Final = "tag:yaml.org,2002:"
+
+class Span(msgspec.Struct, frozen=True):
+    """A stretch of the text, in characters from its start."""
+
+    start: int
+    end: int
+
+
+class _Anchored(msgspec.Struct, frozen=True):
+    data: Any
+    aliases: int
+    """How many aliases were unpacked to build it, nested ones included."""
 
 
 class Document:
@@ -29,117 +53,155 @@ class Document:
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
-        self._lines = text.split("\n")
-        self._keys: dict[KeyPath, Node] = {}
-        self._values: dict[KeyPath, Node] = {}
-        self._seen: set[int] = set()
+        self._text = text
+        self._keys: dict[KeyPath, Span] = {}
+        self._values: dict[KeyPath, Span] = {}
+        self._anchors: dict[str, _Anchored] = {}
+        self._hidden: list[Span] = []
         self._aliases = 0
-        self.data = self._build(self._compose(text), ())
+        self.data = self._read()
 
     @classmethod
     def read(cls, path: Path) -> Document:
         """Read a file. Raises JobError naming the file, and line and column where there is one."""
+        where = Location(str(path))
         try:
-            raw = path.read_bytes()
-        except OSError as error:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except (OSError, ValueError) as error:
             raise JobError(
-                f"the job file {str(path)!r} cannot be read: {error.strerror}",
+                f"the job file {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}",
                 code="E0201",
                 hint="`promptmill init` writes a job file to start from",
+                location=where,
             ) from error
         if len(raw) > MAX_BYTES:
-            raise JobError(f"the job file {str(path)!r} is larger than {MAX_BYTES} bytes", code="E0202")
+            raise JobError(f"the job file is larger than {MAX_BYTES} bytes", code="E0202", location=where)
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise JobError(f"the job file {str(path)!r} is not UTF-8 (byte {error.start})", code="E0202") from error
-        return cls(path, text.replace("\r\n", "\n"))
+            line = raw.count(b"\n", 0, error.start) + 1
+            column = len(raw[raw.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
+            where = Location(str(path), line, column)
+            hint = "save the file as UTF-8"
+            raise JobError("the job file is not UTF-8", code="E0202", location=where, hint=hint) from error
+        return cls(path, text.replace("\r\n", "\n").replace("\r", "\n"))
 
     def locate(self, path: KeyPath, *, key: bool = False) -> Location:
         """Where the value at ``path`` stands (``key``: where its key does). Falls back to the nearest parent."""
         for length in range(len(path), -1, -1):
-            nodes = self._keys if key and length == len(path) else self._values
-            node = nodes.get(path[:length])
-            if node is not None:
-                return self._location(node)
+            spans = self._keys if key and length == len(path) else self._values
+            span = spans.get(path[:length])
+            if span is not None:
+                return self._location(span)
         return Location(str(self.path))
 
-    def _location(self, node: Node) -> Location:
-        start, end = node.start_mark, node.end_mark
-        source = self._lines[start.line] if start.line < len(self._lines) else ""
-        same_line = end.line == start.line and isinstance(node, ScalarNode)
-        length = end.column - start.column if same_line else len(source.rstrip()) - start.column
-        return Location(str(self.path), start.line + 1, start.column + 1, max(length, 1), source)
+    def hide(self, path: KeyPath) -> None:
+        """Never quote the value at ``path``: it may be a secret."""
+        if path in self._values:
+            self._hidden.append(self._values[path])
 
-    def _compose(self, text: str) -> Node | None:
+    def _location(self, span: Span) -> Location:
+        """Lines end at newline bytes only, as editors and the shell count them."""
+        start = min(span.start, len(self._text))
+        line_start = self._text.rfind("\n", 0, start) + 1
+        line_end = self._text.find("\n", start)
+        line = self._text[line_start : line_end if line_end >= 0 else len(self._text)]
+        column = start - line_start
+        # An underlined value of many lines is underlined to the end of its first.
+        end = min(span.end - line_start, len(line.rstrip()))
+        hidden = [(one.start - line_start, one.end - line_start) for one in self._hidden]
+        number = self._text.count("\n", 0, start) + 1
+        return Location(str(self.path), number, column + 1, max(end - column, 1), masked(line, hidden))
+
+    def _read(self) -> Any:
+        events = YAML(typ="safe", pure=True).parse(self._text)
         try:
-            return YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-any-return]
+            next(events)
+            if isinstance(next(events), StreamEndEvent):
+                self._values[()] = Span(0, 0)
+                return None
+            data = self._build(next(events), events, ())
+            next(events)
+            after = next(events)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            where = Location(str(self.path))
-            if mark is not None:
-                line = min(mark.line, len(self._lines) - 1)
-                where = Location(str(self.path), line + 1, mark.column + 1, 1, self._lines[line])
-            raise JobError(f"not valid YAML: {error.problem or error.context}", code="E0202", location=where) from error
-        except (YAMLError, ValueError, RecursionError) as error:
-            raise JobError(f"{str(self.path)!r} is not valid YAML: {error}", code="E0202") from error
-
-    def _build(self, node: Node | None, path: KeyPath) -> Any:
-        if node is None:
-            return None
-        if len(path) > MAX_DEPTH:
-            raise self._error("nested too deeply", node)
-        self._values[path] = node
-        self._count_alias(node)
-        if isinstance(node, MappingNode):
-            self._require_tag(node, "map")
-            return self._mapping(node, path)
-        if isinstance(node, SequenceNode):
-            self._require_tag(node, "seq")
-            return [self._build(child, (*path, index)) for index, child in enumerate(node.value)]
-        return self._scalar(node)
-
-    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, ScalarNode):
-                raise self._error("a key must be a plain text", key_node)
-            key = str(key_node.value)
-            if key in data:
-                raise self._error(f"the key {key!r} is given twice", key_node)
-            self._keys[*path, key] = key_node
-            data[key] = self._build(value_node, (*path, key))
+            at = len(self._text) if mark is None else mark.index
+            self._refuse(f"not valid YAML: {error.problem or error.context}", Span(at, at + 1), error)
+        except YAMLError as error:
+            at = getattr(error, "position", 0)
+            reason = getattr(error, "reason", None) or type(error).__name__
+            self._refuse(f"not valid YAML: {reason}", Span(at, at + 1), error)
+        except (ValueError, RecursionError, AttributeError, TypeError, IndexError) as error:
+            # The scanner itself fails on some odd texts, such as an escape for a character that does not exist.
+            self._refuse(f"not valid YAML: {type(error).__name__}", Span(0, 1), error)
+        if isinstance(after, DocumentStartEvent):
+            self._refuse("more than one document in the file", _span(after))
         return data
 
-    def _scalar(self, node: Node) -> Any:
-        kind = str(node.tag).removeprefix(_TAG)
-        text = str(node.value)
-        if kind == "null":
-            return None
-        if kind == "bool":
-            return text.lower() == "true"
+    def _build(self, event: Any, events: Iterator[Event], path: KeyPath) -> Any:
+        span = self._values[path] = _span(event)
+        if len(path) > MAX_DEPTH:
+            self._refuse("nested too deeply", span)
+        if isinstance(event, AliasEvent):
+            return self._alias(event, span)
+        self._refuse_tag(event)
+        aliases = self._aliases
+        if isinstance(event, ScalarEvent):
+            data = self._scalar(event, span)
+        elif isinstance(event, MappingStartEvent):
+            data = self._mapping(events, path)
+        else:
+            data = self._sequence(events, path)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = _Anchored(data, self._aliases - aliases)
+        return data
+
+    def _mapping(self, events: Iterator[Event], path: KeyPath) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        while not isinstance(event := next(events), CollectionEndEvent):
+            if not isinstance(event, ScalarEvent):
+                self._refuse("a key must be a plain text", _span(event))
+            self._refuse_tag(event)
+            key = str(event.value)
+            if key in data:
+                self._refuse(f"the key {key!r} is given twice", _span(event))
+            self._keys[*path, key] = _span(event)
+            data[key] = self._build(next(events), events, (*path, key))
+        self._values[path] = Span(self._values[path].start, event.end_mark.index)
+        return data
+
+    def _sequence(self, events: Iterator[Event], path: KeyPath) -> list[Any]:
+        data: list[Any] = []
+        while not isinstance(event := next(events), CollectionEndEvent):
+            data.append(self._build(event, events, (*path, len(data))))
+        self._values[path] = Span(self._values[path].start, event.end_mark.index)
+        return data
+
+    def _scalar(self, event: ScalarEvent, span: Span) -> Any:
+        if event.style is not None:
+            return str(event.value)
         try:
-            if kind == "int":
-                return int(text.replace("_", ""), 0) if not text.lstrip("+-").startswith("0o") else int(text, 8)
-            if kind == "float":
-                return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+            return plain_value(str(event.value))
         except ValueError:
-            return text
-        if kind in ("str", "timestamp"):
-            return text
-        raise self._error(f"the tag {node.tag!r} is not allowed here; write plain values", node)
+            self._refuse("a number with too many digits", span)
 
-    def _require_tag(self, node: Node, kind: str) -> None:
-        if str(node.tag) != _TAG + kind:
-            raise self._error(f"the tag {node.tag!r} is not allowed here; write plain values", node)
-
-    def _count_alias(self, node: Node) -> None:
-        if node.anchor is None:
-            return
-        self._aliases += id(node) in self._seen
-        self._seen.add(id(node))
+    def _alias(self, event: AliasEvent, span: Span) -> Any:
+        anchored = self._anchors.get(str(event.anchor))
+        if anchored is None:
+            self._refuse("an alias of something that is not defined before it", span)
+        self._aliases += 1 + anchored.aliases
         if self._aliases > MAX_ALIASES:
-            raise self._error(f"more than {MAX_ALIASES} aliases", node)
+            self._refuse(f"more than {MAX_ALIASES} aliases", span)
+        return anchored.data
 
-    def _error(self, message: str, node: Node) -> JobError:
-        return JobError(message, code="E0202", location=self._location(node))
+    def _refuse_tag(self, event: Any) -> None:
+        if event.tag is not None:
+            self._refuse("a tag is not allowed here; write plain values", _span(event))
+
+    def _refuse(self, message: str, span: Span, cause: Exception | None = None) -> NoReturn:
+        raise JobError(message, code="E0202", location=self._location(span)) from cause
+
+
+def _span(event: Event) -> Span:
+    return Span(event.start_mark.index, max(event.end_mark.index, event.start_mark.index + 1))

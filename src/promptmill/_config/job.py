@@ -10,9 +10,10 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from promptmill._config.document import Document, KeyPath
-from promptmill._config.problems import problems_of, unknown_key
+from promptmill._config.problems import problems_of
 from promptmill._config.routes import read_routes
-from promptmill._config.spec import TEMPLATE_KEYS, JobSpec, StopWhenSpec, TemplateSpec
+from promptmill._config.secret_fields import secret_paths
+from promptmill._config.spec import NOT_YET, TEMPLATE_KEYS, JobSpec, StopWhenSpec, TemplateSpec
 from promptmill._registry import Registry
 from promptmill._routing import Route
 from promptmill.errors import JobError, PluginError, Problem
@@ -29,11 +30,6 @@ from promptmill.options import (
 _SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
 _COMPRESSED: Final = (".gz", ".zst")
 
-_NOT_YET: Final = {
-    "budget": "this version cannot keep a budget; set a limit at the provider and remove the key",
-    "deadline": "this version cannot keep a deadline; remove the key",
-}
-
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job, checked: every name resolved, every option validated, nothing opened."""
@@ -49,6 +45,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     sinks: tuple[SinkOptions, ...]
     order: Literal["completion", "input"]
     stop_when: StopWhenSpec | None
+    dedupe: bool | None
+    cache: Path | None
 
     identity: JSON
     """What must be the same for a run to go on: everything that changes answers."""
@@ -64,15 +62,15 @@ def load_job(path: Path, registry: Registry) -> Job:
     """Read and check a job file.
 
     Raises:
-        JobError: with every problem found, each with its place.
-        PluginError: a named component cannot be loaded.
+        JobError: with every problem found, each with its place; also when a named component cannot be loaded.
     """
     document = Document.read(path)
     if not isinstance(document.data, dict):
         raise JobError(
-            f"the job file {str(path)!r} is not a mapping of keys to values",
+            "the job file is not a mapping of keys to values" if document.data is not None else "the job file is empty",
             code="E0202",
             hint="`promptmill init` writes a job file to start from",
+            location=document.locate(()),
         )
     return _Reader(document, registry).job()
 
@@ -98,6 +96,7 @@ class _Reader:
         template = self._template(spec.input)
         retry = self._component("policy", ("retry",), spec.retry or {}, default="exponential")
         sinks = self._sinks(spec)
+        self._refuse_one_target_twice(sinks)
         if self._problems:
             raise self._errors()
         return Job(
@@ -112,6 +111,8 @@ class _Reader:
             sinks=sinks,
             order=spec.order,
             stop_when=spec.stop_when,
+            dedupe=spec.dedupe,
+            cache=None if spec.cache is None else base_dir / spec.cache,
             identity={
                 "input": template.model_dump(mode="json", exclude={"keep"}, exclude_defaults=True),
                 "params": spec.params,
@@ -125,7 +126,7 @@ class _Reader:
         )
 
     def _refuse_what_is_not_kept(self, spec: JobSpec) -> None:
-        for key, advice in _NOT_YET.items():
+        for key, advice in NOT_YET.items():
             if getattr(spec, key) is not None:
                 where = self._document.locate((key,), key=True)
                 self._problems.append(Problem("E0206", f"{key!r} would not be kept", where, advice))
@@ -159,6 +160,15 @@ class _Reader:
             self._problems.append(Problem("E0204", "nothing says where the results go", where, hint))
         return tuple(self._component("sink", ("sinks", at), value) for at, value in enumerate(spec.sinks or ()))
 
+    def _refuse_one_target_twice(self, sinks: tuple[SinkOptions | None, ...]) -> None:
+        seen: list[SinkOptions] = []
+        for at, sink in enumerate(sinks):
+            if sink is not None and sink in seen:
+                where = self._document.locate(("sinks", at))
+                self._problems.append(Problem("E0208", "two sinks are the same", where, "remove one of them"))
+            elif sink is not None:
+                seen.append(sink)
+
     def _component(
         self,
         kind: str,
@@ -181,18 +191,17 @@ class _Reader:
             where = self._document.locate((*at, "use"))
             self._problems.append(Problem(error.code, error.message, where, error.hint))
             return None
-        extra = [key for key in options if key not in model.model_fields]
-        for key in extra:
-            known = {*model.model_fields, *also_known, "use"}
-            self._problems.append(unknown_key(self._document, (*at, key), known))
-            del options[key]
-        return self._validate(model, at, options)
+        for path in secret_paths(model, options, at):
+            self._document.hide(path)
+        return self._validate(model, at, options, also_known={*also_known, "use"})
 
-    def _validate(self, model: type[BaseModel], at: KeyPath, value: object) -> Any:
+    def _validate(
+        self, model: type[BaseModel], at: KeyPath, value: object, also_known: frozenset[str] | set[str] = frozenset()
+    ) -> Any:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            self._problems += problems_of(error, self._document, at, model)
+            self._problems += problems_of(error, self._document, at, model, also_known)
             return None
 
     def _errors(self) -> JobError:

@@ -74,7 +74,8 @@ class _Reader:
         self._check_provider((*at, "to"), spec.to)
         for number, name in enumerate(spec.fallback):
             self._check_provider((*at, "fallback", number), name)
-        when = None if spec.when is None else self._all((*at, "when"), spec.when)
+        # `when:` with nothing behind it is a condition somebody meant to write, not one that always holds.
+        when = self._all((*at, "when"), spec.when) if "when" in given else None
         return Route(to=spec.to, when=when, fallback=tuple(spec.fallback))
 
     def _check_provider(self, at: KeyPath, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from promptmill._config.routes import RouteSpec
-from promptmill._config.spec import JobSpec, TemplateSpec
+from promptmill._config.spec import NOT_YET, JobSpec, TemplateSpec
 from promptmill._registry import Registry
 
 DRAFT_2020: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -32,11 +32,16 @@ class _Builder:
     def schema(self) -> Schema:
         job = self._model(JobSpec, "")
         keys = job["properties"]
+        for key in NOT_YET:
+            del keys[key]
         keys["providers"]["additionalProperties"] = self._choice("provider")
-        keys["sinks"] = {"type": "array", "minItems": 1, "items": self._choice("sink")}
-        keys["retry"] = self._choice("policy", default="exponential")
+        _replace_items(keys["sinks"], self._choice("sink"))
+        _replace_items(keys["routes"], self._route())
+        keys["retry"]["anyOf"] = [*self._choice("policy", default="exponential")["anyOf"], {"type": "null"}]
         keys["input"] = self._input()
-        keys["routes"] = {"type": "array", "minItems": 1, "items": self._route()}
+        # What the models cannot say: one place for the results, and routes as soon as there is a choice.
+        job["oneOf"] = [{"required": ["output"]}, {"required": ["sinks"]}]
+        job["anyOf"] = [{"required": ["routes"]}, {"properties": {"providers": {"maxProperties": 1}}}]
         return {
             "title": "promptmill job",
             "description": "A job file of promptmill.",
@@ -65,7 +70,11 @@ class _Builder:
             schema = self._model(self._registry.get("source", name), f"source.{name}.")
             schema["properties"] = {"use": {"const": name}, **schema["properties"], **template}
             choices.append(schema)
-        return {"description": JobSpec.model_fields["input"].description, "anyOf": choices}
+        return {
+            "description": JobSpec.model_fields["input"].description,
+            "anyOf": choices,
+            "not": {"required": ["prompt", "messages"]},
+        }
 
     def _route(self) -> Schema:
         route = self._model(RouteSpec, "route.")
@@ -97,6 +106,13 @@ class _Builder:
         return schema
 
 
+def _replace_items(schema: Schema, items: Schema) -> None:
+    """Say more about the elements of a list that may also be null."""
+    for one in schema["anyOf"]:
+        if one["type"] == "array":
+            one["items"] = items
+
+
 def _to_draft_07(value: Any) -> Any:
     if isinstance(value, list):
         return [_to_draft_07(one) for one in value]
@@ -108,6 +124,8 @@ def _to_draft_07(value: Any) -> Any:
             changed[key] = inner.replace("#/$defs/", "#/definitions/")
         elif key == "prefixItems":
             changed["items"] = _to_draft_07(inner)
+        elif key == "items" and "prefixItems" in value:
+            changed["additionalItems"] = _to_draft_07(inner)
         else:
             changed["definitions" if key == "$defs" else key] = _to_draft_07(inner)
     return changed

@@ -65,6 +65,17 @@ class JobSpec(_Spec):
     output: str | None = Field(None, description="Short for one jsonl sink with this path.")
     sinks: list[Pluggable] | None = Field(None, min_length=1, description="Where the results go.")
     order: Literal["completion", "input"] = Field("completion", description="The order of the results in the sinks.")
+    dedupe: bool | None = Field(
+        None, description="Send identical requests once; default: those at temperature 0, where answers repeat."
+    )
+    cache: str | None = Field(None, min_length=1, description="A file of answers that runs share.")
     budget: BudgetSpec | None = None
     stop_when: StopWhenSpec | None = None
     deadline: Duration | None = None
+
+
+NOT_YET: Final = {
+    "budget": "this version cannot keep a budget; set a limit at the provider and remove the key",
+    "deadline": "this version cannot keep a deadline; remove the key",
+}
+"""Keys of the format that are refused so far, with advice."""

@@ -1,8 +1,18 @@
 """The journal: the truth about a run, from which everything else can be rebuilt."""
 
-from promptmill._journal.identity import prompt_digest
+from promptmill._journal.identity import prompt_digest, request_digest
 from promptmill._journal.journal import DATABASE, Journal
 from promptmill._journal.lock import Owner, RunLock
 from promptmill._journal.store import Finished, SinkState, Store
 
-__all__ = ["DATABASE", "Finished", "Journal", "Owner", "RunLock", "SinkState", "Store", "prompt_digest"]
+__all__ = [
+    "DATABASE",
+    "Finished",
+    "Journal",
+    "Owner",
+    "RunLock",
+    "SinkState",
+    "Store",
+    "prompt_digest",
+    "request_digest",
+]

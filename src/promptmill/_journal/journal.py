@@ -17,7 +17,7 @@ import msgspec
 from anyio import to_thread
 
 from promptmill._journal.ballast import Ballast
-from promptmill._journal.identity import prompt_digest
+from promptmill._journal.identity import request_digest
 from promptmill._journal.lock import Owner, RunLock
 from promptmill._journal.store import Finished, SinkState, Store
 from promptmill._journal.tail import RECEIVED, SENT, SETTLED, Tail
@@ -113,7 +113,7 @@ class Journal(Sink):
         finished = Finished(
             index=result.index,
             id=result.id,
-            digest=prompt_digest(request),
+            digest=request_digest(request),
             status=result.status,
             record=encode(result),
             body=body,

@@ -168,6 +168,14 @@ class Store:
         query = "SELECT idx, id, digest, status FROM result WHERE NOT superseded"
         return iter(self._connection.execute(query))
 
+    def answers(self) -> Iterator[tuple[bytes, bytes]]:
+        """Digest and record of everything that counts as finished."""
+        query = (
+            "SELECT digest, coalesce(result.record, payload.record) FROM result LEFT JOIN payload USING (seq) "
+            "WHERE NOT superseded"
+        )
+        return iter(self._connection.execute(query))
+
     def finished_indexes(self) -> list[int]:
         """The input positions of everything that counts as finished."""
         return [index for (index,) in self._connection.execute("SELECT idx FROM result WHERE NOT superseded")]
@@ -182,7 +190,8 @@ class Store:
         """Failed requests by the code of their error."""
         query = (
             "SELECT json_extract(CAST(coalesce(result.record, payload.record) AS TEXT), '$.error.code') AS code, "
-            "count(*) FROM result LEFT JOIN payload USING (seq) WHERE status = 'failed' AND NOT superseded GROUP BY code"
+            "count(*) FROM result LEFT JOIN payload USING (seq) "
+            "WHERE status = 'failed' AND NOT superseded GROUP BY code"
         )
         return dict(self._connection.execute(query))
 
