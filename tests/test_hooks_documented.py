@@ -39,7 +39,7 @@ def test_no_hook_is_documented_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hook_registers_what_a_plugin_offers(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer = object()
+    offer = type("Offer", (), {"kind": kind})
 
     def implementation(register: Any) -> None:
         register("thing", offer)
