@@ -88,9 +88,11 @@ class PreparedJob:
             await stack.enter_async_context(self._input.source)
             directory = state_directory(self.job.base_dir) / self.job.name
             journal = await stack.enter_async_context(Journal(directory, self._clock))
-            sinks = [sink.build(self._context(f"sink {at + 1}")) for at, sink in enumerate(self.job.sinks)]
             if fresh:
                 await journal.set_aside()
+            run_id = await _run_id(journal, self._clock)
+            sinks = [sink.build(self._context(f"sink {at + 1}", run_id)) for at, sink in enumerate(self.job.sinks)]
+            if fresh:
                 for sink in sinks:
                     await sink.set_aside()
             if retry_failed:
@@ -105,10 +107,10 @@ class PreparedJob:
                 router = Router(self.job.routes, list(self.job.providers))
                 entries = feed(self._input.entries(todo.input, todo.done), twins, cache, router)
                 pipeline = self._pipeline([*observers, twins, *([cache] if cache else [])])
-                await run.mill(pipeline, entries, await _run_id(journal, self._clock), on_start)
+                await run.mill(pipeline, entries, run_id, on_start)
             else:
                 await run.deliver()
-            return await run.outcome(await _run_id(journal, self._clock))
+            return await run.outcome(run_id)
 
     async def _projections(self, sinks: Sequence[Sink], journal: Journal, stack: AsyncExitStack) -> list[Projection]:
         projections = []
@@ -149,8 +151,10 @@ class PreparedJob:
             allow_code=self._allow_code,
         )
 
-    def _context(self, name: str) -> BuildContext:
-        return BuildContext(name=name, base_dir=self.job.base_dir, clock=self._clock, allow_code=self._allow_code)
+    def _context(self, name: str, run_id: str = "") -> BuildContext:
+        return BuildContext(
+            name=name, base_dir=self.job.base_dir, clock=self._clock, allow_code=self._allow_code, run_id=run_id
+        )
 
 
 class Execution:

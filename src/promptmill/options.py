@@ -163,6 +163,8 @@ class BuildContext(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = msgspec.field(default_factory=SystemClock)
     allow_code: bool = False
     """Whether the user allowed components that run code named in the job file."""
+    run_id: str = ""
+    """The run the component is built for, the same however often it is resumed; empty where there is none yet."""
 
 
 class Options(BaseModel, Generic[C]):
