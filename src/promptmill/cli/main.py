@@ -101,6 +101,7 @@ def _root(
 
 def main() -> None:
     """Run the program and exit with one of the documented codes."""
+    _occupy_standard_descriptors()
     try:
         app()
     except PromptmillError as error:
@@ -112,3 +113,13 @@ def main() -> None:
         tell(f"error[E7000]: this is a bug in promptmill: {type(error).__name__}: {error}")
         tell("  = help: run it again with PROMPTMILL_DEBUG=1 and report the traceback")
         sys.exit(70)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Put the null device where stdin, stdout or stderr is closed.
+
+    The next file or socket opened would get its number, and messages would go there; libuv aborts when it sees that.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
