@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from promptmill import jsontext
 from promptmill.hookspecs import hookimpl
 from promptmill.models import Result
 from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._appending import AppendingSink
+from promptmill.sinks._columns import COLUMNS
 
 if TYPE_CHECKING:
     from promptmill.options import Register
-
-_COLUMNS: Final[dict[str, Callable[[Result], object]]] = {
-    "id": lambda result: result.id,
-    "index": lambda result: result.index,
-    "status": lambda result: result.status,
-    "text": lambda result: result.text,
-    "finish_reason": lambda result: result.finish_reason,
-    "provider": lambda result: result.provider,
-    "model": lambda result: result.model,
-    "tier": lambda result: result.tier,
-    "attempts": lambda result: result.attempts,
-    "latency_s": lambda result: result.latency_s,
-    "input_tokens": lambda result: result.usage.input_tokens,
-    "cached_tokens": lambda result: result.usage.cached_tokens,
-    "output_tokens": lambda result: result.usage.output_tokens,
-    "reasoning_tokens": lambda result: result.usage.reasoning_tokens,
-    "cost_usd": lambda result: result.cost_usd,
-    "error_code": lambda result: result.error and result.error.code,
-    "error_message": lambda result: result.error and result.error.message,
-    "error_http_status": lambda result: result.error and result.error.http_status,
-    "error_retryable": lambda result: None if result.error is None else str(result.error.retryable).lower(),
-    "meta": lambda result: jsontext.encode(result.meta).decode() if result.meta else None,
-}
 
 # What makes a spreadsheet take a cell for a formula (OWASP, CSV injection), also in full width. Line breaks are among
 # them since some programs drop leading ones; ' is, so that what was changed can be told from what was not.
@@ -59,14 +36,14 @@ class CsvSink(AppendingSink):
             Numbers are left alone.
     """
 
-    header = (",".join(_COLUMNS) + "\n").encode()
+    header = (",".join(column.name for column in COLUMNS) + "\n").encode()
 
     def __init__(self, path: Path, *, excel_safe: bool = True) -> None:
         super().__init__(path)
         self._excel_safe = excel_safe
 
     def encode(self, results: Sequence[Result]) -> bytes:
-        text = "".join([self._row(read(result) for read in _COLUMNS.values()) for result in results])
+        text = "".join([self._row(column.read(result) for column in COLUMNS) for result in results])
         return text.encode("utf-8", "replace")
 
     def _row(self, values: Iterable[object]) -> str:
@@ -76,7 +53,7 @@ class CsvSink(AppendingSink):
         if value is None:
             return ""
         if not isinstance(value, str):
-            return str(value)
+            return str(value).lower()
         unsafe = self._excel_safe and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
         text = "'" + value if unsafe else value
         if not text or _QUOTED.search(text) or text != text.strip():
