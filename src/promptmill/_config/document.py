@@ -115,15 +115,24 @@ class Document:
         return Location(str(self.path), number, column + 1, max(end - column, 1), masked(line, hidden))
 
     def _read(self) -> Any:
-        events = YAML(typ="safe", pure=True).parse(self._text)
+        events = self._events()
+        next(events)
+        if isinstance(next(events), StreamEndEvent):
+            self._values[()] = Span(0, 0)
+            return None
+        data = self._build(next(events), events, ())
+        next(events)
+        after = next(events)
+        if isinstance(after, DocumentStartEvent):
+            self._refuse("more than one document in the file", _span(after))
+        return data
+
+    def _events(self) -> Iterator[Event]:
+        reached = 0
         try:
-            next(events)
-            if isinstance(next(events), StreamEndEvent):
-                self._values[()] = Span(0, 0)
-                return None
-            data = self._build(next(events), events, ())
-            next(events)
-            after = next(events)
+            for event in YAML(typ="safe", pure=True).parse(self._text):
+                reached = event.end_mark.index
+                yield event
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             at = len(self._text) if mark is None else mark.index
@@ -132,12 +141,8 @@ class Document:
             at = getattr(error, "position", 0)
             reason = getattr(error, "reason", None) or type(error).__name__
             self._refuse(f"not valid YAML: {reason}", Span(at, at + 1), error)
-        except (ValueError, RecursionError, AttributeError, TypeError, IndexError) as error:
-            # The scanner itself fails on some odd texts, such as an escape for a character that does not exist.
-            self._refuse(f"not valid YAML: {type(error).__name__}", Span(0, 1), error)
-        if isinstance(after, DocumentStartEvent):
-            self._refuse("more than one document in the file", _span(after))
-        return data
+        except Exception as error:  # noqa: BLE001 - the parser trips over odd texts, such as "\\U99999999"
+            self._refuse("not valid YAML from here on", Span(reached, reached + 1), error)
 
     def _build(self, event: Any, events: Iterator[Event], path: KeyPath) -> Any:
         span = self._values[path] = _span(event)
