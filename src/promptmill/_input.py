@@ -13,7 +13,6 @@ import msgspec
 
 from promptmill._config import Job
 from promptmill._engine import Entry
-from promptmill._template import InputTemplate
 from promptmill._twins import is_shared, repeated, short_digest
 from promptmill.errors import InputError, Location, Problem
 from promptmill.interfaces import Source
@@ -45,15 +44,7 @@ class JobInput:
     def __init__(self, job: Job, context: BuildContext) -> None:
         self._dedupe = job.dedupe
         self.source: Source = job.source.build(context)
-        self._template = InputTemplate(
-            prompt=job.template.prompt,
-            messages=[(one.role, one.content) for one in job.template.messages or ()],
-            id=job.template.id,
-            priority=job.template.priority,
-            tags=job.template.tags,
-            keep=job.template.keep,
-            params=job.params,
-        )
+        self._template = job.template
 
     async def check(self, look: Callable[[Request | BadRow, int], None] = lambda *_: None) -> InputReport:
         """Look at every row: read it, render its templates, compare its id with all others. Sends nothing.

@@ -54,6 +54,8 @@ class Problem(msgspec.Struct, frozen=True):
     location: Location | None = None
     hint: str | None = None
     note: str | None = None
+    key: str | None = None
+    """The key of the job file it is about, such as ``messages[1].content``, where the place is not known yet."""
 
 
 class PromptmillError(Exception):

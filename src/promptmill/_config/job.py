@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,6 +17,7 @@ from promptmill._config.secret_fields import secret_paths
 from promptmill._config.spec import NOT_YET, TEMPLATE_KEYS, JobSpec, StopWhenSpec, TemplateSpec
 from promptmill._registry import Registry
 from promptmill._routing import Route
+from promptmill._template import InputTemplate
 from promptmill.errors import JobError, PluginError, Problem
 from promptmill.jsontext import JSON
 from promptmill.options import (
@@ -37,8 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     name: str
     source: SourceOptions
-    template: TemplateSpec
-    params: Mapping[str, JSON]
+    template: InputTemplate
     providers: Mapping[str, ProviderOptions]
     routes: tuple[Route, ...]
     retry: RetryOptions
@@ -94,6 +95,7 @@ class _Reader:
         routes = read_routes(self._document, spec.routes, list(providers), self._registry, context, self._problems)
         source = self._source(spec.input)
         template = self._template(spec.input)
+        compiled: Any = None if template is None else self._compiled(template, spec.params)
         retry = self._component("policy", ("retry",), spec.retry or {}, default="exponential")
         sinks = self._sinks(spec)
         self._refuse_one_target_twice(sinks)
@@ -103,8 +105,7 @@ class _Reader:
             path=self._document.path,
             name=context.name,
             source=source,
-            template=template,
-            params=spec.params,
+            template=compiled,
             providers=providers,
             routes=routes,
             retry=retry,
@@ -146,6 +147,23 @@ class _Reader:
             where = self._document.locate(("input", "messages"), key=True)
             self._problems.append(Problem("E0207", "`prompt` and `messages` cannot both be given", where))
         return template
+
+    def _compiled(self, template: TemplateSpec, params: Mapping[str, JSON]) -> Any:
+        try:
+            return InputTemplate(
+                prompt=template.prompt,
+                messages=[(one.role, one.content) for one in template.messages or ()],
+                id=template.id,
+                priority=template.priority,
+                tags=template.tags,
+                keep=template.keep,
+                params=params,
+            )
+        except JobError as error:
+            for problem in error.problems:
+                where = self._document.locate(("input", *_key_path(problem.key or "")))
+                self._problems.append(msgspec.structs.replace(problem, location=where))
+            return None
 
     def _sinks(self, spec: JobSpec) -> tuple[Any, ...]:
         if spec.output is not None and spec.sinks is not None:
@@ -218,6 +236,11 @@ def _sink_names(spec: JobSpec, sinks: tuple[SinkOptions, ...]) -> tuple[str, ...
         options = ", ".join(f"{key}={value}" for key, value in sorted(sink.identity().items()))
         names.append(f"{kind}({options})")
     return tuple(names)
+
+
+def _key_path(key: str) -> KeyPath:
+    """``messages[1].content`` as the path it is."""
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", key))
 
 
 def _source_for(path: str) -> str:

@@ -88,6 +88,7 @@ def _compiled(name: str, source: str, environment: PromptEnvironment) -> Callabl
                 "E0210",
                 f"the template of `{name}` is wrong{place}: {reason}",
                 hint="templates are Jinja2: https://jinja.palletsprojects.com/templates",
+                key=name,
             )
         ) from error
     template = environment.template_class.from_code(environment, code, environment.globals)
