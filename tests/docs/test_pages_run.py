@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ class Reader:
         self._folder = folder
         self._site = folder / ".site"
         self._state = folder / ".state"
-        self._address = ADDRESS
+        self._address = f"127.0.0.1:{_free_port()}"
         self._simulator: subprocess.Popen[str] | None = None
         self._code = 0
         self._state.write_text(f"cd {shlex.quote(str(folder))}\n", "utf-8")
@@ -96,21 +97,20 @@ class Reader:
             self._simulator = None
 
     def _simulate(self, command: str) -> None:
-        """One simulator at a time, as when the page says to stop the one before."""
+        """One simulator at a time, as when the page says to stop the one before; always on the same port."""
         self.close()
+        port = self._address.rpartition(":")[2]
         self._simulator = subprocess.Popen(
-            [*shlex.split(command), "--port", "0"], cwd=self._folder, env=self._env, stdout=subprocess.PIPE, text=True
+            [*shlex.split(command), "--port", port], cwd=self._folder, env=self._env, stdout=subprocess.PIPE, text=True
         )
         out: IO[str] | None = self._simulator.stdout
         assert out is not None
-        before, self._address = self._address, out.readline().strip().removeprefix("http://").removesuffix("/v1")
-        assert re.fullmatch(r"127\.0\.0\.1:\d+", self._address), f"{command}: no address, but {self._address!r}"
-        self._use_address(before)
+        assert out.readline().strip() == f"http://{self._address}/v1"
 
-    def _use_address(self, before: str = ADDRESS) -> None:
+    def _use_address(self) -> None:
         for file in self._folder.rglob("*"):
-            if file.suffix in (".yaml", ".py") and before in (text := file.read_text("utf-8")):
-                file.write_text(text.replace(before, self._address), "utf-8")
+            if file.suffix in (".yaml", ".py") and ADDRESS in (text := file.read_text("utf-8")):
+                file.write_text(text.replace(ADDRESS, self._address), "utf-8")
 
     def _install(self) -> str:
         """Not into the environment of these tests, and without the network: into a folder of the page's own."""
@@ -118,12 +118,22 @@ class Reader:
         return shlex.join([*pip, "--no-index", "--no-build-isolation", "--upgrade", "--target", str(self._site), "."])
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _pattern(line: str) -> str:
-    """A line as a pattern: numbers are any numbers, units of time any unit, blanks any blanks, ... anything."""
-    pattern = re.escape(line.strip()).replace(r"\.\.\.", ".*")
-    pattern = re.sub(r"\d(?:[\d,]|\\\.(?=\d))*", r"[\\d,.]+", pattern)
-    pattern = re.sub(r"(?<=\]\+)\\ (?:ms|s)\b", r"\\ (?:ms|s|min \\d+ s)", pattern)
-    return re.sub(r"(?:\\ )+", r"\\s+", pattern)
+    """A line as a pattern: measured numbers are any numbers, blanks any blanks, ... anything.
+
+    Measured is what has a unit of time, a point or a comma; a count is what the page says it is.
+    """
+    pattern = re.escape(re.sub(r" +", " ", line.strip())).replace(r"\.\.\.", ".*")
+    pattern = re.sub(r"\d+\\ (?:ms|s)\b|\d+(?:(?:\\\.|,)\d+)+\\ (?:ms|s)\b", r"[\\d,.]+ (?:ms|s|min \\d+ s)", pattern)
+    pattern = re.sub(r"\d+(?:(?:\\\.|,)\d+)+", r"[\\d,.]+", pattern)
+    pattern = pattern.replace(r":8000/", r":\d+/")
+    return pattern.replace(r"\ ", r"\s+").replace(" ", r"\s+")
 
 
 def _commands(text: str) -> Iterator[tuple[str, list[str]]]:
