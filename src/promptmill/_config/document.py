@@ -172,7 +172,11 @@ class Document:
             if key in data:
                 self._refuse(f"the key {key!r} is given twice", _span(event))
             self._keys[*path, key] = _span(event)
-            data[key] = self._build(next(events), events, (*path, key))
+            value = next(events)
+            data[key] = self._build(value, events, (*path, key))
+            if isinstance(value, ScalarEvent) and value.start_mark.index == value.end_mark.index:
+                # Nothing was written, and the parser looks for it on the lines below.
+                self._values[*path, key] = _span(event)
         self._values[path] = Span(self._values[path].start, event.end_mark.index)
         return data
 

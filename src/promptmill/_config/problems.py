@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
@@ -28,6 +29,8 @@ _PLAIN_WORDS: Final = {
     "bool_parsing": "should be true or false",
 }
 """Types of pydantic errors whose own messages speak of Python's types."""
+
+_PYDANTIC_WORDS: Final = re.compile(r"^(?:Value error, |(?:Input|String|List|Dictionary) (?=should))| after validation")
 
 
 def problems_of(
@@ -69,7 +72,7 @@ def _problem(
     if kind == "missing":
         name = detail["loc"][-1]
         return Problem("E0204", f"the key {str(name)!r} is missing", document.locate(path), f"add `{name}: ...`")
-    message = _PLAIN_WORDS.get(kind) or detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = _PLAIN_WORDS.get(kind) or _PYDANTIC_WORDS.sub("", detail["msg"])
     name = ".".join(str(part) for part in path)
     return Problem("E0205", f"{name}: {message[:1].lower()}{message[1:]}", document.locate(path))
 
