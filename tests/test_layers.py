@@ -22,13 +22,16 @@ PUBLIC = {"clock", "errors", "files", "hookspecs", "http", "interfaces", "jsonte
 DOORS = {
     "aiohttp": {"promptmill.http"},
     "aiolimiter": {"promptmill._ratecap"},
+    "duckdb": {"promptmill.sinks.duckdb"},
     "httpx": {"promptmill.http"},
     "jinja2": {"promptmill._template"},
     "pluggy": {"promptmill._registry", "promptmill.hookspecs"},
+    "psycopg": {"promptmill.sinks.postgres"},
+    "pyarrow": {"promptmill.sinks.parquet"},
     "pytest": {"promptmill.testing"},
     "rich": {"promptmill.cli"},
     "ruamel": {"promptmill._config"},
-    "sqlite3": {"promptmill._journal"},
+    "sqlite3": {"promptmill._cache", "promptmill._journal", "promptmill.sinks.sqlite"},
     "typer": {"promptmill.cli"},
     "uvloop": {"promptmill.cli", "promptmill.scripts"},
 }

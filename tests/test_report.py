@@ -29,6 +29,7 @@ def finished(
         index=0,
         status=status,
         provider=provider,
+        attempts=1 if provider and latency is not None else 0,
         latency_s=latency,
         usage=usage or Usage(),
         error=ErrorInfo(code=code, message="m") if status == "failed" else None,
