@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, TypeVar
@@ -46,10 +46,10 @@ class ResponseCache(Opened, Observer):
 
     async def find(self, requests: Sequence[tuple[Request, str]]) -> dict[int, Result]:
         """The answers there are, by index. Each request comes with the name of the provider it would go to."""
-        keys = {self._key(request, provider): (request.index, provider) for request, provider in requests}
-        found = await self._in_thread(self._look_up, list(keys))
-        self._asked.update({at: (provider, key) for key, (at, provider) in keys.items() if key not in found})
-        return {keys[key][0]: result for key, result in found.items()}
+        keys = {request.index: (provider, self._key(request, provider)) for request, provider in requests}
+        known = await self._in_thread(self._look_up, {key for _, key in keys.values()})
+        self._asked.update({index: asked for index, asked in keys.items() if asked[1] not in known})
+        return {index: known[key] for index, (_, key) in keys.items() if key in known}
 
     def request_finished(self, result: Result) -> None:
         provider, key = self._asked.pop(result.index, ("", b""))
@@ -81,7 +81,7 @@ class ResponseCache(Opened, Observer):
         self._connection.execute("PRAGMA synchronous = NORMAL")  # a lost answer only costs asking again
         self._connection.execute("CREATE TABLE IF NOT EXISTS answer (key BLOB PRIMARY KEY, record BLOB NOT NULL)")
 
-    def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, Result]:
+    def _look_up(self, keys: Collection[bytes]) -> dict[bytes, Result]:
         found = {}
         for key in keys:
             row = self._connection.execute("SELECT record FROM answer WHERE key = ?", (key,)).fetchone()
