@@ -1,24 +1,28 @@
-"""Writes the tables of options in the reference from the classes that validate them.
+"""Writes the tables of the reference: options from the classes that validate them, commands from the command line.
 
-Run it to bring the page up to date: ``.venv/bin/python tests/docs/option_tables.py``. A test fails when it is not. The
-page marks each table: ``<!-- options: provider.llama -->`` ... ``<!-- end -->``.
+Run it to bring the pages up to date: ``.venv/bin/python tests/docs/reference_tables.py``. A test fails when they are
+not. A page marks its tables: ``<!-- options: provider.llama -->`` or ``<!-- command: run -->``, to ``<!-- end -->``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic import BaseModel
 
 from promptmill._config.routes import RouteSpec
 from promptmill._config.spec import NOT_YET, JobSpec, StopWhenSpec, TemplateSpec
 from promptmill._registry import Registry
+from promptmill.cli.main import app
 from promptmill.http import HttpSettings
 from promptmill.options import Limits, ProviderOptions
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "job-file.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+PAGES = (REFERENCE / "job-file.md", REFERENCE / "cli.md")
 
 PARTS: dict[str, type[BaseModel]] = {
     "job": JobSpec,
@@ -38,17 +42,56 @@ _TYPES = {
     "object": "mapping",
     "null": "",
 }
-_TABLE = re.compile(r"(<!-- options: ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (options|command): ([\w. -]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def updated(text: str) -> str:
-    """The page with every table as the classes have it now."""
-    return _TABLE.sub(lambda found: f"{found[1]}\n{table(found[2])}\n{found[4]}", text)
+    """The page with every table as the code has it now."""
+    makers = {"options": table, "command": command_table}
+    return _TABLE.sub(lambda found: f"{found[1]}\n{makers[found[2]](found[3])}\n{found[5]}", text)
 
 
-def shown(text: str) -> set[str]:
-    """The names of the tables a page has."""
-    return {found[2] for found in _TABLE.finditer(text)}
+def shown(kind: str) -> set[str]:
+    """The names of the tables the pages have, of ``options`` or ``command``."""
+    return {found[3] for page in PAGES for found in _TABLE.finditer(page.read_text("utf-8")) if found[2] == kind}
+
+
+def commands() -> dict[str, Any]:
+    """Every command by its words, such as ``models fetch``."""
+    return dict(_below(typer.main.get_command(app), ""))
+
+
+def _below(group: Any, words: str) -> Iterator[tuple[str, Any]]:
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if hasattr(command, "list_commands"):
+            yield from _below(command, f"{words}{name} ")
+        else:
+            yield f"{words}{name}", command
+
+
+def command_table(words: str) -> str:
+    """What a command does, and its arguments and options."""
+    command = commands()[words]
+    says = " ".join(command.help.partition("\b")[0].partition("Example")[0].split())
+    rows = [_parameter(one) for one in command.params if not getattr(one, "hidden", False) and one.name != "help"]
+    head = ["| argument or option | default | meaning |", "| --- | --- | --- |"]
+    return "\n".join([says, "", *(head + rows if rows else [])]).rstrip() + "\n"
+
+
+def _parameter(one: Any) -> str:
+    is_option = one.param_type_name == "option"
+    takes = "" if not is_option or one.is_flag else f" {one.metavar or (one.name or '').upper()}"
+    names = (
+        ", ".join(f"`{name}{takes}`" for name in one.opts)
+        if is_option
+        else f"`{(one.metavar or one.name).strip('[]').upper()}`"
+    )
+    given = one.default if not callable(one.default) else None
+    default = "required" if one.required else "" if given in (None, False, ()) else f"`{given}`"
+    repeated = " May be repeated." if getattr(one, "multiple", False) else ""
+    return f"| {names} | {default} | {_cell(one.help or '')}{repeated} |"
 
 
 def table(name: str) -> str:
@@ -112,4 +155,5 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(updated(page.read_text("utf-8")), "utf-8")
