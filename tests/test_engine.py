@@ -592,6 +592,35 @@ def test_an_operation_the_provider_cannot_do_fails_without_a_call() -> None:
     assert provider.calls == []
 
 
+def test_a_provider_that_asks_to_wait_is_left_alone_by_all() -> None:
+    async def answer(request: Request) -> str:
+        times.append(bench.clock.now())
+        if len(times) == 1:
+            raise Throttled("slow down", retry_after=20.0)
+        await anyio.sleep(1)
+        return "x"
+
+    times: list[float] = []
+    bench = Bench({"a": Fake(answer)}, concurrency=1, policy=Policy(delay=20.0))
+    bench.run(entries(5))
+    assert times[0] == 0.0
+    assert times[1] == pytest.approx(20.0)
+    assert bench.ids[0] == "0"  # it has waited longest
+
+
+def test_an_outage_costs_a_bounded_number_of_calls() -> None:
+    provider = Fake(always(Transient("down")))
+
+    async def look(engine: Engine) -> None:
+        await anyio.sleep(50)
+        assert engine.retrying <= 64 + 4
+        assert len(provider.calls) <= 64 + 4
+        engine.stop(_stop(), grace=0)
+
+    Bench({"a": provider}, concurrency=4, policy=Policy(delay=100.0)).run(entries(5000), during=look)
+    assert provider.calls
+
+
 def test_urgent_requests_overtake() -> None:
     async def mixed() -> AsyncIterator[Sequence[Entry]]:
         yield [request(id=f"bulk{at}", index=at, priority="bulk") for at in range(50)]

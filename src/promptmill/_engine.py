@@ -31,6 +31,7 @@ from promptmill.errors import (
     QuotaExhausted,
     RunStopped,
     StorageError,
+    Throttled,
 )
 from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Observer, Retry, RetryPolicy, Sink
 from promptmill.models import Request, Response, Result
@@ -265,6 +266,8 @@ class Engine:
             decision = self._spec.policy.decide(failure, work.lane_attempts, elapsed)
         self._tell_attempt_failed(lane, work, failure, latency, decision)
         if isinstance(decision, Retry):
+            if isinstance(failure, Throttled) and failure.retry_after is not None:
+                lane.pause(decision.after)
             lane.retry(work, decision.after)
         elif isinstance(decision, Fallback) and len(work.chain) > 1:
             chain = work.chain[1:]

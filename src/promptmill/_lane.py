@@ -6,6 +6,7 @@ and for the pacer, the others wait for their turn, so there is one waiter a lane
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -26,6 +27,10 @@ QUEUE_AHEAD = 2
 """Requests kept ready for each worker; below that the lane is hungry and the feeder reads on."""
 
 LEAST_AHEAD = 64
+
+BACKOFF_AHEAD = 4
+"""Requests that may wait for another attempt, for each worker; with more, no new one is begun. An outage then costs
+as many calls as there are workers, not as many as there are requests, and memory stays bounded."""
 
 
 class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +86,8 @@ class Lane:
         self._clock = clock
         self._on_hungry = on_hungry
         self._low_water = max(QUEUE_AHEAD * spec.concurrency, LEAST_AHEAD)
+        self._most_retrying = max(BACKOFF_AHEAD * spec.concurrency, LEAST_AHEAD)
+        self._paused_until = -math.inf
         self._queue = LaneQueue(memory=2 * self._low_water)
         self._backoff: BackoffHeap[Work] = BackoffHeap()
         self._pacer = Pacer(spec.limits, clock)
@@ -126,6 +133,10 @@ class Lane:
         self._backoff.push(work, self._clock.now() + after)
         self._wake()
 
+    def pause(self, seconds: float) -> None:
+        """Begin nothing for a while: the provider asked to be left alone, and means all calls alike."""
+        self._paused_until = max(self._paused_until, self._clock.now() + seconds)
+
     def close(self) -> None:
         """Start nothing more. Attempts in flight are finished by their workers."""
         self._closed = True
@@ -152,6 +163,9 @@ class Lane:
         """The next request that may be sent now; None when the lane is closed."""
         async with self._turn:
             while not self._closed:
+                if self._paused_until > self._clock.now():
+                    await self._wait_for_change(self._paused_until)
+                    continue
                 work = self._take()
                 if work is None:
                     await self._wait_for_change(self._backoff.next_due)
@@ -161,7 +175,7 @@ class Lane:
 
     def _take(self) -> Work | None:
         work = self._backoff.pop_due(self._clock.now())
-        if work is None:
+        if work is None and len(self._backoff) < self._most_retrying:
             queued = self._queue.popleft()
             if queued is not None:
                 work = Work(request=queued.request, chain=queued.chain)
