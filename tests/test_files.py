@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from promptmill import files
-from promptmill.errors import StorageError
+from promptmill.errors import RunLocked, StorageError
 from promptmill.files import DurableFile
 
 
@@ -87,7 +87,33 @@ def test_new_names_are_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert synced == [path.parents[2], path.parents[1], path.parent]
     synced.clear()
     DurableFile.open(path).close()
+    assert synced == [path.parent]  # whoever made it may have been killed before the name was durable
+    synced.clear()
+    DurableFile.open(path, synced=False).close()
     assert synced == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no claims on Windows")
+def test_a_claimed_file_is_not_shared(path: Path) -> None:
+    first, second = DurableFile.open(path), DurableFile.open(path)
+    first.claim()
+    with pytest.raises(RunLocked) as caught:
+        second.claim()
+    assert (caught.value.code, caught.value.exit_code) == ("E0702", 7)
+    first.close()
+    second.claim()
+    second.close()
+
+
+def test_remove_does_not_mind_a_missing_file(path: Path) -> None:
+    DurableFile.open(path).close()
+    files.remove(path)
+    files.remove(path)
+    assert not path.exists()
+    path.mkdir()
+    with pytest.raises(StorageError) as caught:
+        files.remove(path)
+    assert caught.value.code == "E0604"
 
 
 def test_directory_sync_failure_closes_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

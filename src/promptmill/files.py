@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from promptmill.errors import StorageError
+from promptmill.errors import RunLocked, StorageError
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it
 
@@ -33,16 +33,17 @@ class DurableFile:
         self._broken = False
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open ``path``, creating it and its directories when absent; the new names are made durable too.
+    def open(cls, path: Path, *, synced: bool = True) -> Self:
+        """Open ``path``, creating it and its directories when absent.
+
+        Its name is made durable too, also when it is there already: whoever made it may have been killed before that.
+        ``synced`` False leaves this out, for a file that need not survive a power cut.
 
         Raises:
             StorageError: it cannot be opened, or is not a regular file.
         """
         with _naming(path, "opened", "E0601"):
-            new = not path.exists()
-            if new:
-                _make_directory(path.parent)
+            make_directory(path.parent)
             # Not blocking, or a pipe nobody reads would hold us up for ever.
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY | getattr(os, "O_NONBLOCK", 0)
             descriptor = os.open(path, flags, 0o666)
@@ -53,12 +54,28 @@ class DurableFile:
                     code="E0612",
                     hint="write to a file, and copy it from there when the run is over",
                 )
-            if new:
+            if synced:
                 fsync_dir(path.parent)
         except BaseException:
             os.close(descriptor)
             raise
         return cls(path, descriptor)
+
+    def claim(self) -> None:
+        """Refuse to share the file: two processes appending to it would write into each other's records.
+
+        The system lets go of the claim when the file is closed or the process dies. Windows is not asked: its locks
+        would keep readers out. File systems without locks are not held to it.
+
+        Raises:
+            RunLocked: another process has claimed it.
+        """
+        if not _try_lock(self._descriptor):
+            raise RunLocked(
+                f"the output {str(self.path)!r} is being written by another process",
+                code="E0702",
+                hint="wait for it to end, or end it; two runs cannot write to one file",
+            )
 
     def size(self) -> int:
         """Bytes in the file."""
@@ -127,12 +144,46 @@ def fsync_dir(path: Path) -> None:
                 os.close(descriptor)
 
 
-def _make_directory(path: Path) -> None:
-    """Create ``path`` and its parents, each made durable in the one above."""
+def remove(path: Path) -> None:
+    """Delete a file, if it is there; after a power cut it may be there again.
+
+    Raises:
+        StorageError: the system refuses.
+    """
+    with _naming(path, "deleted", "E0604"):
+        path.unlink(missing_ok=True)
+
+
+def make_directory(path: Path) -> None:
+    """Create ``path`` and its parents, each made durable in the one above.
+
+    Raises:
+        StorageError: the system refuses.
+    """
     if not path.is_dir():
-        _make_directory(path.parent)
-        path.mkdir(exist_ok=True)
+        make_directory(path.parent)
+        with _naming(path, "made", "E0601"):
+            path.mkdir(exist_ok=True)
         fsync_dir(path.parent)
+
+
+if sys.platform == "win32":
+
+    def _try_lock(descriptor: int) -> bool:  # noqa: ARG001 - the signature of the other one
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        """False only when somebody else has the lock: a file system without locks has nobody else."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
 
 def _sync(descriptor: int) -> None:

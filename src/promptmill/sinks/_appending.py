@@ -31,7 +31,8 @@ class AppendingSink(Sink):
         """The bytes of a group of results: whole records. Called in a worker thread."""
 
     async def start(self, position: Position | None) -> None:
-        """Refuse a file that is not empty (``position`` is None) or shorter than its position (E0610, E0611)."""
+        """Refuse a file that is not empty (``position`` is None), is shorter than its position, or is being written
+        by another process (E0610, E0611, E0702)."""
         await to_thread.run_sync(self._start, position)
 
     async def set_aside(self) -> str | None:
@@ -64,12 +65,13 @@ class AppendingSink(Sink):
         if length and not self.path.exists():
             raise self._shorter(0, length)
         self._file = DurableFile.open(self.path)
+        self._file.claim()
         size = self._file.size()
         if position is None and size and not self._only_header(size):
             raise StorageError(
                 f"the output {str(self.path)!r} holds {size} bytes that are not of this run",
                 code="E0610",
-                hint="move or delete it, or name another file in the job's sinks",
+                hint="start over with `--fresh`, which moves it aside, or name another file in the job's sinks",
             )
         if size < length:
             raise self._shorter(size, length)
