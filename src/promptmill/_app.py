@@ -87,7 +87,7 @@ class PreparedJob:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._input.source)
             directory = state_directory(self.job.base_dir) / self.job.name
-            journal = await stack.enter_async_context(Journal(directory, self._clock))
+            journal = await stack.enter_async_context(Journal(directory, self._clock, fresh=fresh))
             if fresh:
                 await journal.set_aside()
             run_id = await _run_id(journal, self._clock)
@@ -124,7 +124,6 @@ class PreparedJob:
     async def _cursor(self, journal: Journal) -> Cursor:
         if self.job.order == "completion":
             return CommitOrder(journal)
-        await journal.ask(Store.keep_index)
         return InputOrder(journal)
 
     async def _twins(self, todo: Plan, journal: Journal) -> Twins:
@@ -211,6 +210,8 @@ class Execution:
         return Outcome(summary=summary, tally=tally, stopped=stopped, rejected=rejected)
 
     async def _offer(self, results: Sequence[Result]) -> None:
+        if self._journal.failed:
+            return
         for projection in self._projections:
             projection.offer(results, self._journal.last_seq)
 

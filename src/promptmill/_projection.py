@@ -2,6 +2,10 @@
 
 A sink never sees a result that is not committed. It may fail, lag or start over: everything it has not got is in the
 journal, and the journal keeps how far it has come. The other sinks and the run do not wait for it.
+
+Before each group the journal is asked whether the run is still this process's. What remains: a process that is stopped
+between the question and the write, on another machine, with a file system that has no locks. On one machine a sink
+that appends to a file holds a lock on it, so that nobody can take the run over while a process that writes lives.
 """
 
 from __future__ import annotations
@@ -117,6 +121,7 @@ class Projection:
         self.failure = None
 
     async def _write(self, group: list[Numbered]) -> None:
+        await self._journal.check_owner()
         while group:
             try:
                 await self._sink.write([result for _, result in group])
@@ -131,9 +136,9 @@ class Projection:
         at = next((at for at, (_, result) in enumerate(group) if result.id == error.result_id), None)
         if at is None:
             raise StorageError(f"{self._name}: rejected an unknown row {error.result_id!r}: {error.message}")
-        seq, _ = group.pop(at)
+        seq, rejected = group.pop(at)
         self.rejected += 1
-        await self._journal.reject(self._name, seq, error.message)
+        await self._journal.reject(self._name, rejected.index, error.message)
         if not group:
             self._cursor.at = seq
 
@@ -147,6 +152,7 @@ class Projection:
 
     async def _reopen(self) -> None:
         """Begin again behind the last commit: nobody knows what became of the writes since."""
+        await self._journal.check_owner()
         await self._sink.aclose()
         self._cursor.forget()
         self._uncommitted = 0

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from promptmill._input import InputReport, JobInput
-from promptmill._journal import Journal, request_digest
+from promptmill._journal import Journal, Store, damaged, request_digest
 from promptmill.errors import InputError, JobError, Problem
 from promptmill.jsontext import JSON
 from promptmill.models import BadRow, Request
@@ -42,7 +42,7 @@ async def plan(journal: Journal, job_input: JobInput, identity: JSON) -> Plan:
 
     Raises:
         JobError: the job changed in a way that changes answers (E0340).
-        InputError: the input is wrong, or rows that are finished changed or went away (E0341).
+        InputError: the input is wrong, or rows that are finished changed, moved or went away (E0341).
     """
     saved = await journal.meta("job")
     if saved is None:
@@ -55,29 +55,41 @@ async def plan(journal: Journal, job_input: JobInput, identity: JSON) -> Plan:
     known = msgspec.convert(await journal.meta("input"), InputReport)
     if await job_input.source.fingerprint() != known.fingerprint:
         return await _plan_changed_input(journal, job_input, known)
-    done = bytearray(known.rows)
-    for index in await journal.ask(lambda store: store.finished_indexes()):
+    return Plan(input=known, done=await journal.ask(lambda store: _done(store, known.rows)))
+
+
+def _done(store: Store, rows: int) -> bytearray:
+    done = bytearray(rows)
+    for index in store.finished_indexes():
+        if not 0 <= index < rows:
+            raise damaged(store.path, f"it has a result of row {index + 1}, and the input has {rows}")
         done[index] = 1
-    return Plan(input=known, done=done)
+    return done
 
 
 async def _plan_changed_input(journal: Journal, job_input: JobInput, known: InputReport) -> Plan:
-    finished = await journal.ask(lambda store: {id_: digest for _, id_, digest, _ in store.finished()})
+    finished = await journal.ask(lambda store: {id_: (index, digest) for index, id_, digest, _ in store.finished()})
     done = bytearray()
     changed: list[str] = []
+    moved: list[str] = []
 
     def look(entry: Request | BadRow, index: int) -> None:
         id_ = str(index + 1) if isinstance(entry, BadRow) else entry.id
-        digest = finished.pop(id_, None)
-        if digest is None and isinstance(entry, BadRow):
-            digest = finished.pop(f"row-{id_}", None)
-        done.append(digest is not None)
+        known_as = finished.pop(id_, None)
+        if known_as is None and isinstance(entry, BadRow):
+            known_as = finished.pop(f"row-{id_}", None)
+        done.append(known_as is not None)
+        if known_as is None:
+            return
+        before, digest = known_as
         if digest and isinstance(entry, Request) and request_digest(entry) != digest:
             changed.append(id_)
+        elif before != index:
+            moved.append(id_)
 
     report = await job_input.check(look)
-    if changed or finished:
-        raise _input_changed(changed, list(finished))
+    if changed or moved or finished:
+        raise _input_changed({"changed": changed, "moved": moved, "went away": list(finished)})
     await journal.put_meta("input", msgspec.to_builtins(report))
     return Plan(input=report, done=done, added=report.rows - known.rows)
 
@@ -91,9 +103,9 @@ def _job_changed(saved: JSON, now: JSON) -> JobError:
     return JobError("\n".join([message, *(f"    {line}" for line in shown)]), code="E0340", hint=_START_OVER)
 
 
-def _input_changed(changed: list[str], removed: list[str]) -> InputError:
+def _input_changed(found: dict[str, list[str]]) -> InputError:
     problems = []
-    for verb, ids in (("changed", changed), ("went away", removed)):
+    for verb, ids in found.items():
         if ids:
             names = ", ".join(repr(id_) for id_ in ids[:MOST_DIFFERENCES])
             more = f" and {len(ids) - MOST_DIFFERENCES} more" if len(ids) > MOST_DIFFERENCES else ""

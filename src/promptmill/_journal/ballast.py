@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +18,9 @@ BALLAST_BYTES: Final = 32 * 1024 * 1024
 LARGEST_SHARE: Final = 8
 """At most one part in eight of what is free is taken."""
 
-_CHUNK: Final = bytes(1024 * 1024)
+_LEAST_BYTES: Final = 1024 * 1024
+
+_CHUNK: Final = bytes(64 * 1024)
 
 
 class Ballast:
@@ -26,13 +31,10 @@ class Ballast:
 
     def load(self) -> None:
         """Take the space. Raises StorageError when the disk is full already: nothing should be sent then."""
-        size = min(BALLAST_BYTES, shutil.disk_usage(self._path.parent).free // LARGEST_SHARE)
-        if self._path.exists() and self._path.stat().st_size >= size:
-            return
         try:
-            with self._path.open("wb") as file:
-                for _ in range(max(size // len(_CHUNK), 1)):
-                    file.write(_CHUNK)
+            size = max(min(BALLAST_BYTES, shutil.disk_usage(self._path.parent).free // LARGEST_SHARE), _LEAST_BYTES)
+            with self._path.open("ab") as file:
+                _allocate(file.fileno(), file.tell(), size)
         except OSError as error:
             self.drop()
             raise StorageError(
@@ -45,3 +47,22 @@ class Ballast:
         """Give the space back."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+
+def _allocate(descriptor: int, present: int, size: int) -> None:
+    """Make the file ``size`` bytes long, in space that is its own."""
+    if hasattr(os, "posix_fallocate"):
+        with _unless_unsupported():
+            os.posix_fallocate(descriptor, 0, size)
+            return
+    while present < size:
+        present += os.write(descriptor, _CHUNK)
+
+
+@contextlib.contextmanager
+def _unless_unsupported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise

@@ -3,12 +3,17 @@
 Before a call, the intent is written to the tail; when the answer is there, the answer is, at once. The kernel keeps
 both if the process is killed. Groups of results are then committed to the database, synced, and only after that seen
 by sinks. Opening a journal takes in what a killed process left in its tail.
+
+One process has a run at a time: by a lock, and, where somebody removed the lock file or the file system has no locks,
+by an epoch that each commit checks. A process that has lost the run notices with its next commit, and its tail is its
+own. What it had in flight is paid again.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,19 +24,27 @@ from anyio import to_thread
 from promptmill._journal.ballast import Ballast
 from promptmill._journal.identity import request_digest
 from promptmill._journal.lock import Owner, RunLock
-from promptmill._journal.store import Finished, SinkState, Store
-from promptmill._journal.tail import RECEIVED, SENT, SETTLED, Tail
+from promptmill._journal.store import Finished, SinkState, Store, damaged
+from promptmill._journal.tail import RECEIVED, SENT, SETTLED, Frame, Tail, frames_of, tails_in
 from promptmill.clock import Clock
 from promptmill.errors import StorageError
+from promptmill.files import fsync_dir, make_directory, remove, rename
 from promptmill.interfaces import Position, Sink
 from promptmill.jsontext import JSON, encode
 from promptmill.models import Request, Result
 
 TAIL_BYTES: Final = 4 * 1024 * 1024
-"""The tail is emptied when it is longer and nothing in it is only there."""
+"""The tail is written anew, without what is committed, when it is longer."""
 
-DATABASE: Final = "journal.db"
-_FILES: Final = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "tail")
+RECOVERED_ROWS: Final = 500
+"""Results of a killed process that are taken in with one commit."""
+
+MOST_NAMED: Final = 10
+
+FILES: Final = "run"
+"""The directory of the files that belong together: setting them aside is one rename."""
+
+DATABASE: Final = f"{FILES}/journal.db"
 
 T = TypeVar("T")
 
@@ -41,18 +54,27 @@ _unpack_received = msgspec.msgpack.Decoder(Finished).decode
 
 
 class Journal(Sink):
-    """The journal as its run sees it. To the engine it is the sink that results go to before all others."""
+    """The journal as its run sees it. To the engine it is the sink that results go to before all others.
 
-    def __init__(self, directory: Path, clock: Clock) -> None:
+    ``fresh`` sets the files of an earlier run aside and begins anew, also when they cannot be read any more.
+    """
+
+    def __init__(self, directory: Path, clock: Clock, *, fresh: bool = False) -> None:
         self.directory = directory
+        self._fresh = fresh
         self._clock = clock
         self._lock = RunLock(directory / "lock")
         self._ballast = Ballast(directory / "ballast")
         self._one_writer = anyio.CapacityLimiter(1)
         self._store: Store
         self._tail: Tail
+        self._opened = contextlib.ExitStack()
         self._sent: dict[int, tuple[int, str]] = {}
         self._received: dict[int, Finished] = {}
+        self._unsaved: dict[int, str] = {}
+        self._longest_tail = TAIL_BYTES
+        self.failed = False
+        """Whether a group could not be committed. Nothing of it, nor of what comes later, may be seen by a sink."""
         self.unknown: list[int] = []
         """Input positions of requests that were sent by a killed process and never answered to it."""
         self.on_full: Callable[[StorageError], None] = lambda _: None
@@ -63,29 +85,32 @@ class Journal(Sink):
 
         Raises:
             RunLocked: another process has this run.
-            StorageError: the files cannot be opened, or a newer promptmill wrote them.
+            StorageError: the files cannot be opened, are damaged, or a newer promptmill wrote them.
         """
         await self._in_thread(self._open)
 
     async def aclose(self) -> None:
+        """Raises StorageError (E0645) when results that are paid for could be stored nowhere."""
         await self._in_thread(self._close)
-
-    async def set_aside(self) -> str | None:
-        """Move the files of an earlier run into a directory of their own, and begin anew."""
-        return await self._in_thread(self._set_aside)
 
     async def start(self, position: Position | None) -> None:
         """Nothing to do: the journal knows where it is."""
 
     async def write(self, results: Sequence[Result]) -> None:
         """Commit a group of results. Raises StorageError, or RunLocked when another process took the run over."""
-        received = self._received
-        finished = [received.pop(one.index) if one.index in received else _row(one) for one in results]
-        full = await self._in_thread(self._commit, finished)
+        finished = [self._received.get(one.index) or _row(one) for one in results]
+        try:
+            full = await self._in_thread(self._commit, finished)
+        except BaseException:
+            self.failed = True
+            raise
+        for one in results:
+            self._received.pop(one.index, None)
+            self._unsaved.pop(one.index, None)
         if full:
             self.on_full(full)
-        if not self._received and self._tail.size() > TAIL_BYTES:
-            self._shorten_tail()
+        if self._tail.size() > self._longest_tail:
+            self._renew_tail()
 
     async def commit(self) -> Position:
         """Every write is a commit already."""
@@ -122,7 +147,8 @@ class Journal(Sink):
         try:
             self._tail.append(RECEIVED, _pack(finished))
         except StorageError as error:
-            self._full(error)  # the commit that follows has the ballast to live on
+            self._unsaved[result.index] = result.id
+            self._full(error)
 
     async def put_sink(self, sink: SinkState) -> None:
         """Commit how far a sink has come."""
@@ -131,9 +157,13 @@ class Journal(Sink):
     async def sink(self, name: str) -> SinkState | None:
         return await self._in_thread(self._store.sink, name)
 
-    async def reject(self, sink: str, seq: int, reason: str) -> None:
-        """Note that a sink does not take a row."""
-        await self._in_thread(self._store.reject, sink, seq, reason)
+    async def check_owner(self) -> None:
+        """Raise RunLocked when another process has taken the run over: then nothing may be written for it."""
+        await self._in_thread(self._store.check_owner)
+
+    async def reject(self, sink: str, index: int, reason: str) -> None:
+        """Note that a sink does not take the result of the input row ``index``."""
+        await self._in_thread(self._store.reject, sink, index, reason)
 
     async def put_meta(self, key: str, value: JSON) -> None:
         await self._in_thread(self._store.put_meta, key, value)
@@ -154,62 +184,61 @@ class Journal(Sink):
         return await to_thread.run_sync(function, *args, limiter=self._one_writer)
 
     def _open(self) -> None:
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"the directory {str(self.directory)!r} cannot be made: {error.strerror}", code="E0601"
-            ) from error
-        self._lock.acquire(Owner.here(self._clock.wall()))
-        try:
+        make_directory(self.directory)
+        with contextlib.ExitStack() as stack:
+            self._lock.acquire(Owner.here(self._clock.wall()))
+            stack.callback(self._lock.release)
             self._ballast.load()
-            self._open_files()
-        except BaseException:
-            self._lock.release()
-            raise
+            stack.callback(self._ballast.drop)
+            if self._fresh:
+                self._set_aside()
+            make_directory(self.directory / FILES)
+            left = tails_in(self.directory / FILES)
+            if left and not _has_content(self.directory / DATABASE):
+                raise damaged(self.directory / DATABASE, "it is gone, and what belongs to it is there")
+            self._store = Store.open(self.directory / DATABASE)
+            stack.callback(self._store.close)
+            self._recover(left)
+            self._tail = Tail(self.directory / FILES, self._store.epoch)
+            stack.callback(self._tail.close)
+            self._opened = stack.pop_all()
 
-    def _open_files(self) -> None:
-        self._store = Store.open(self.directory / DATABASE)
-        self._tail = Tail(self.directory / "tail")
-        self._recover()
-
-    def _recover(self) -> None:
-        known = set(self._store.finished_indexes()) if self._tail.size() else set()
+    def _recover(self, left: Sequence[Path]) -> None:
+        """Take in the tails a killed process left, twice over: first to see what is in them, then the results."""
         sent: set[int] = set()
-        found: dict[int, Finished] = {}
-        for kind, payload in self._tail.frames():
+        missing: set[int] = set()
+        for kind, payload in _frames_of_all(left):
             if kind == SENT:
                 sent.add(_unpack_sent(payload)[0])
             elif kind == SETTLED:
                 sent.discard(msgspec.msgpack.decode(payload))
             else:
-                finished = _unpack_received(payload)
-                found[finished.index] = finished
-        self._store.append([one for index, one in found.items() if index not in known])
-        self.unknown = sorted(sent - known - set(found))
-        self._tail.clear()
+                missing.add(_unpack_received(payload).index)
+        self.unknown = sorted(sent - missing - self._store.finished_among(sent))
+        missing -= self._store.finished_among(missing)
+        results = (_unpack_received(payload) for kind, payload in _frames_of_all(left) if kind == RECEIVED)
+        wanted = (one for one in results if _take(missing, one.index))
+        while group := list(islice(wanted, RECOVERED_ROWS)):
+            self._store.append(group)
+        for path in left:
+            remove(path)
+        if left:
+            fsync_dir(self.directory / FILES)  # or a tail could be back after a power cut, older than what follows
 
     def _close(self) -> None:
-        if not hasattr(self, "_tail"):
-            return
-        if not self._received and not self._sent:
-            self._tail.clear()
-        self._tail.close()
-        self._store.close()
-        self._ballast.drop()
-        self._lock.release()
+        with self._opened:
+            if self._unsaved:
+                self._renew_tail()
+            if self._unsaved:
+                raise _lost(self._unsaved)
+            if not self._received and not self._sent:
+                self._tail.drop()
 
-    def _set_aside(self) -> str:
-        self._tail.close()
-        self._store.close()
-        numbers = (self.directory / f"set-aside-{number}" for number in range(1, 1_000_000))
-        target = next(name for name in numbers if not name.exists())
-        target.mkdir()
-        for name in _FILES:
-            if (self.directory / name).exists():
-                (self.directory / name).rename(target / name)
-        self._open_files()
-        return str(target)
+    def _set_aside(self) -> None:
+        """One rename for all files: a kill in the middle must not leave half of them."""
+        if (self.directory / FILES).exists():
+            numbers = (self.directory / f"set-aside-{number}" for number in range(1, 1_000_000))
+            rename(self.directory / FILES, next(name for name in numbers if not name.exists()))
 
     def _commit(self, finished: Sequence[Finished]) -> StorageError | None:
         """Commit; when the disk is full, do so on the ballast and return what the disk said."""
@@ -223,15 +252,57 @@ class Journal(Sink):
             return error
         return None
 
-    def _shorten_tail(self) -> None:
-        """Drop what is committed by now. In the loop's thread, so that no frame can come in between."""
-        self._tail.clear()
+    def _renew_tail(self) -> None:
+        """Begin a tail with just what is nowhere else; without room for it the old one stays.
+
+        In the loop's thread, so that no frame can come in between.
+        """
+        try:
+            self._tail = self._tail.renewed(self._needed_frames())
+        except StorageError:
+            self._longest_tail *= 2
+            return
+        self._unsaved.clear()
+        self._longest_tail = max(TAIL_BYTES, 2 * self._tail.size())
+
+    def _needed_frames(self) -> Iterator[Frame]:
         for index, (attempt, provider) in self._sent.items():
-            self._tail.append(SENT, _pack((index, attempt, provider)))
+            yield SENT, _pack((index, attempt, provider))
+        for finished in self._received.values():
+            yield RECEIVED, _pack(finished)
 
     def _full(self, error: StorageError) -> None:
+        """The tail cannot be written. Give up the ballast, and write on it what is only in memory."""
         self._ballast.drop()
         self.on_full(error)
+        self._renew_tail()
+
+
+def _frames_of_all(paths: Sequence[Path]) -> Iterator[Frame]:
+    for path in paths:
+        yield from frames_of(path)
+
+
+def _take(missing: set[int], index: int) -> bool:
+    """Whether ``index`` is missing; it is not any more."""
+    if index not in missing:
+        return False
+    missing.remove(index)
+    return True
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _lost(unsaved: dict[int, str]) -> StorageError:
+    names = ", ".join(repr(id_) for id_ in islice(unsaved.values(), MOST_NAMED))
+    more = f" and {len(unsaved) - MOST_NAMED} more" if len(unsaved) > MOST_NAMED else ""
+    return StorageError(
+        f"{len(unsaved)} results that are paid for could not be stored anywhere: {names}{more}",
+        code="E0645",
+        hint="free some space, then run the same command again: these requests are sent and paid again",
+    )
 
 
 def _row(result: Result) -> Finished:

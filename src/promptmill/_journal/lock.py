@@ -7,14 +7,19 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from promptmill.errors import RunLocked
+from promptmill.errors import RunLocked, StorageError
 
 _BINARY: Final = getattr(os, "O_BINARY", 0)
+
+_PAUSE: Final = 0.02
+_TRIES: Final = 100
+_LEAST_TRIES: Final = 5
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -46,16 +51,37 @@ class RunLock:
 
         Raises:
             RunLocked: another process has it; the message says which.
+            StorageError: there is no lock to be had here.
         """
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
-        if not _try_lock(descriptor):
+        with _naming(self._lock):
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+        try:
+            self._insist(descriptor)
+        except BaseException:
             os.close(descriptor)
-            raise RunLocked(
-                f"the run is in the hands of {self.owner() or 'another process'}; nothing was sent",
-                hint="wait for it, or look at it with `promptmill status`",
-            )
+            raise
         self._descriptor = descriptor
-        self._name.write_bytes(msgspec.json.encode(owner))
+        with contextlib.suppress(OSError):  # a full disk must not keep us out; the lock is what counts
+            unfinished = self._name.with_suffix(".new")
+            unfinished.write_bytes(msgspec.json.encode(owner))
+            unfinished.replace(self._name)
+
+    def _insist(self, descriptor: int) -> None:
+        """Try for a moment: somebody may only be looking, or have the lock and not yet written a name beside it."""
+        before = self.owner()
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_PAUSE)
+            with _naming(self._lock):
+                if _try_lock(descriptor):
+                    return
+            owner = self.owner()
+            if attempt >= _LEAST_TRIES and (owner != before or _may_be_alive(owner)):
+                break
+        raise RunLocked(
+            f"the run is in the hands of {self.owner() or 'another process'}; nothing was sent",
+            hint="wait for it, or look at it with `promptmill status`",
+        )
 
     def owner(self) -> Owner | None:
         """Who wrote the name beside the lock last; it need not hold it any more."""
@@ -84,6 +110,33 @@ class RunLock:
             self._descriptor = -1
 
 
+def _may_be_alive(owner: Owner | None) -> bool:
+    """Whether the name beside the lock can be that of its holder, rather than of a process that is no more."""
+    if owner is None:
+        return False
+    if owner.host != socket.gethostname() or sys.platform == "win32":
+        return True
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the run cannot be locked with {str(path)!r}: {error.strerror}",
+            code="E0646",
+            hint="keep the job on a file system of this machine, where its directory can be written",
+        ) from error
+
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -105,7 +158,7 @@ else:
     def _try_lock(descriptor: int) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
         return True
 

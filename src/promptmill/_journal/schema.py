@@ -19,8 +19,10 @@ CREATE TABLE result (
     digest BLOB NOT NULL,
     status TEXT NOT NULL,
     record BLOB,
+    crc INTEGER NOT NULL,
     superseded INTEGER NOT NULL DEFAULT 0
 );
+CREATE UNIQUE INDEX result_idx ON result (idx) WHERE NOT superseded;
 CREATE TABLE payload (seq INTEGER PRIMARY KEY, record BLOB, body BLOB);
 CREATE TABLE sink (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, position BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rejected (sink TEXT, seq INTEGER, reason TEXT NOT NULL, PRIMARY KEY (sink, seq)) WITHOUT ROWID;

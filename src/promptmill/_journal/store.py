@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +22,13 @@ INLINE_BYTES: Final = 64 * 1024
 
 _PAGE_BYTES: Final = 16 * 1024
 _CHECKPOINT_PAGES: Final = 4000
+
+_TRY_AGAIN: Final = frozenset({"SQLITE_FULL", "SQLITE_BUSY"})
+"""Errors after which the same transaction may be tried again. After any other nobody knows what is on the disk."""
+
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
+
+Row = tuple[int, bytes]
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -49,24 +58,26 @@ class Store:
         self.is_full = False
         """Whether the last transaction failed for want of space."""
         self._connection = connection
-        self._epoch = self._claim() if writer else 0
+        self._broken = False
+        self.epoch = self._claim() if writer else 0
         self.last_seq: int = connection.execute("SELECT coalesce(max(seq), 0) FROM result").fetchone()[0]
 
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open to write, creating the database when absent. Raises StorageError."""
-        new = not path.exists()
         with _storage_errors(path):
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            if new:
+            try:
                 connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            schema.prepare(connection, str(path))
-            store = cls(path, connection, writer=True)
-        if new:
-            fsync_dir(path.parent)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+                schema.prepare(connection, str(path))
+                store = cls(path, connection, writer=True)
+                fsync_dir(path.parent)
+            except BaseException:
+                connection.close()
+                raise
         return store
 
     @classmethod
@@ -86,21 +97,7 @@ class Store:
         with self._transaction() as run:
             for result in results:
                 self.last_seq += 1
-                apart = len(result.record) > INLINE_BYTES
-                run.execute(
-                    "INSERT INTO result (seq, idx, id, digest, status, record) VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        self.last_seq,
-                        result.index,
-                        result.id,
-                        result.digest,
-                        result.status,
-                        None if apart else result.record,
-                    ),
-                )
-                if apart or result.body:
-                    payload = (self.last_seq, result.record if apart else None, result.body or None)
-                    run.execute("INSERT INTO payload (seq, record, body) VALUES (?, ?, ?)", payload)
+                self._insert(run, result)
             for sink in sinks:
                 self._put_sink(run, sink)
 
@@ -109,10 +106,11 @@ class Store:
         with self._transaction() as run:
             self._put_sink(run, sink)
 
-    def reject(self, sink: str, seq: int, reason: str) -> None:
-        """Note that a sink does not take a row."""
+    def reject(self, sink: str, index: int, reason: str) -> None:
+        """Note that a sink does not take the result of the input row ``index``."""
+        query = "INSERT OR REPLACE INTO rejected SELECT ?, seq, ? FROM result WHERE idx = ? AND NOT superseded"
         with self._transaction() as run:
-            run.execute("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?)", (sink, seq, reason))
+            run.execute(query, (sink, reason, index))
 
     def supersede_failed(self) -> int:
         """Make failed requests pending again, and all sinks start over without them. Returns how many there were."""
@@ -126,59 +124,69 @@ class Store:
         with self._transaction() as run:
             run.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, encode(value)))
 
+    def check_owner(self) -> None:
+        """Raise RunLocked when another process has taken the run over."""
+        if self.meta("epoch") != self.epoch:
+            raise RunLocked(
+                "another process has taken this run over; what this one had in flight is not recorded", code="E0701"
+            )
+
     def meta(self, key: str) -> JSON:
         """The value kept under ``key``; None when there is none."""
-        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else decode(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return decode(rows[0][0]) if rows else None
 
     def sink(self, name: str) -> SinkState | None:
-        row = self._connection.execute("SELECT seq, position FROM sink WHERE name = ?", (name,)).fetchone()
-        return None if row is None else SinkState(name, row[0], decode(row[1]))
+        rows = self._rows("SELECT seq, position FROM sink WHERE name = ?", (name,))
+        return SinkState(name, rows[0][0], decode(rows[0][1])) if rows else None
 
-    def records(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+    def records(self, after: int, limit: int) -> list[Row]:
         """Sequence numbers and records behind ``after``, in the order of their commits."""
-        query = (
-            "SELECT seq, coalesce(result.record, payload.record) FROM result LEFT JOIN payload USING (seq) "
-            "WHERE seq > ? AND NOT superseded ORDER BY seq LIMIT ?"
+        rows = self._rows(
+            "SELECT seq, idx, coalesce(result.record, payload.record), crc FROM result LEFT JOIN payload USING (seq) "
+            "WHERE seq > ? AND NOT superseded ORDER BY seq LIMIT ?",
+            (after, limit),
         )
-        return self._connection.execute(query, (after, limit)).fetchall()
+        return [(seq, self._sound(index, record, crc)) for seq, index, record, crc in rows]
 
-    def records_by_index(self, first: int, limit: int) -> list[tuple[int, bytes]]:
+    def records_by_index(self, first: int, limit: int) -> list[Row]:
         """Indexes and records from index ``first`` on, in the order of the input."""
-        query = (
-            "SELECT idx, coalesce(result.record, payload.record) FROM result LEFT JOIN payload USING (seq) "
-            "WHERE idx >= ? AND NOT superseded ORDER BY idx LIMIT ?"
+        rows = self._rows(
+            "SELECT idx, coalesce(result.record, payload.record), crc FROM result LEFT JOIN payload USING (seq) "
+            "WHERE idx >= ? AND NOT superseded ORDER BY idx LIMIT ?",
+            (first, limit),
         )
-        return self._connection.execute(query, (first, limit)).fetchall()
-
-    def keep_index(self) -> None:
-        """Make :meth:`records_by_index` quick; each result costs a little more from then on."""
-        self._connection.execute("CREATE INDEX IF NOT EXISTS result_idx ON result (idx) WHERE NOT superseded")
+        return [(index, self._sound(index, record, crc)) for index, record, crc in rows]
 
     def bodies(self, after: int, limit: int) -> list[tuple[int, bytes, bytes | None]]:
         """Sequence numbers, records and raw replies behind ``after``."""
-        query = (
-            "SELECT seq, coalesce(result.record, payload.record), body FROM result LEFT JOIN payload USING (seq) "
-            "WHERE seq > ? AND NOT superseded ORDER BY seq LIMIT ?"
+        rows = self._rows(
+            "SELECT seq, idx, coalesce(result.record, payload.record), crc, body "
+            "FROM result LEFT JOIN payload USING (seq) WHERE seq > ? AND NOT superseded ORDER BY seq LIMIT ?",
+            (after, limit),
         )
-        return self._connection.execute(query, (after, limit)).fetchall()
+        return [(seq, self._sound(index, record, crc), body) for seq, index, record, crc, body in rows]
 
     def finished(self) -> Iterator[tuple[int, str, bytes, str]]:
         """Index, id, digest and status of everything that counts as finished."""
-        query = "SELECT idx, id, digest, status FROM result WHERE NOT superseded"
-        return iter(self._connection.execute(query))
+        return self._each("SELECT idx, id, digest, status FROM result WHERE NOT superseded")
 
     def answers(self) -> Iterator[tuple[bytes, bytes]]:
         """Digest and record of everything that counts as finished."""
-        query = (
-            "SELECT digest, coalesce(result.record, payload.record) FROM result LEFT JOIN payload USING (seq) "
-            "WHERE NOT superseded"
+        rows = self._each(
+            "SELECT digest, idx, coalesce(result.record, payload.record), crc "
+            "FROM result LEFT JOIN payload USING (seq) WHERE NOT superseded"
         )
-        return iter(self._connection.execute(query))
+        return ((digest, self._sound(index, record, crc)) for digest, index, record, crc in rows)
 
-    def finished_indexes(self) -> list[int]:
+    def finished_indexes(self) -> Iterator[int]:
         """The input positions of everything that counts as finished."""
-        return [index for (index,) in self._connection.execute("SELECT idx FROM result WHERE NOT superseded")]
+        return (index for (index,) in self._each("SELECT idx FROM result WHERE NOT superseded"))
+
+    def finished_among(self, indexes: Iterable[int]) -> set[int]:
+        """Those of ``indexes`` that count as finished."""
+        query = "SELECT 1 FROM result WHERE idx = ? AND NOT superseded LIMIT 1"
+        return {index for index in indexes if self._rows(query, (index,))}
 
     def counts(self) -> dict[str, int]:
         """Finished requests by status."""
@@ -197,16 +205,30 @@ class Store:
 
     def sinks(self) -> list[SinkState]:
         """How far each sink has come."""
-        rows = self._connection.execute("SELECT name, seq, position FROM sink ORDER BY name")
+        rows = self._rows("SELECT name, seq, position FROM sink ORDER BY name")
         return [SinkState(name, seq, decode(position)) for name, seq, position in rows]
 
     def rejected(self, sink: str) -> dict[str, str]:
         """The rows a sink does not take: ids and reasons."""
         query = "SELECT id, reason FROM rejected JOIN result USING (seq) WHERE sink = ? AND NOT superseded"
-        return dict(self._connection.execute(query, (sink,)))
+        return dict(self._rows(query, (sink,)))
 
     def close(self) -> None:
-        self._connection.close()
+        with _storage_errors(self.path):
+            self._connection.close()
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+        with _storage_errors(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def _each(self, query: str) -> Iterator[Any]:
+        with _storage_errors(self.path):
+            yield from self._connection.execute(query)
+
+    def _sound(self, index: int, record: bytes | None, crc: int) -> bytes:
+        if record is None or _checksum(index, record) != crc:
+            raise damaged(self.path, f"the record of row {index + 1} is not what was written")
+        return record
 
     def _claim(self) -> int:
         run = self._connection
@@ -217,28 +239,55 @@ class Store:
         run.execute("COMMIT")
         return epoch
 
+    def _insert(self, run: sqlite3.Connection, result: Finished) -> None:
+        apart = len(result.record) > INLINE_BYTES
+        run.execute(
+            "INSERT INTO result (seq, idx, id, digest, status, record, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                self.last_seq,
+                result.index,
+                result.id,
+                result.digest,
+                result.status,
+                None if apart else result.record,
+                _checksum(result.index, result.record),
+            ),
+        )
+        if apart or result.body:
+            payload = (self.last_seq, result.record if apart else None, result.body or None)
+            run.execute("INSERT INTO payload (seq, record, body) VALUES (?, ?, ?)", payload)
+
     def _put_sink(self, run: sqlite3.Connection, sink: SinkState) -> None:
         run.execute("INSERT OR REPLACE INTO sink VALUES (?, ?, ?)", (sink.name, sink.seq, encode(sink.position)))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        last = self.last_seq
+        """Commit all or nothing. After an error of the disk nothing is ever tried again: what a failed sync left
+        unwritten may be reported as written the next time."""
+        if self._broken:
+            message = f"the journal {str(self.path)!r} failed before and is not written any more"
+            raise StorageError(message, code="E0640")
+        last, self.is_full = self.last_seq, False
         with _storage_errors(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
-                if self.meta("epoch") != self._epoch:
-                    raise RunLocked(
-                        "another process has taken this run over; what this one had in flight is not recorded",
-                        code="E0701",
-                    )
+                self._connection.execute("BEGIN IMMEDIATE")
+                self.check_owner()
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException as error:
                 self.last_seq = last
-                self.is_full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+                if isinstance(error, sqlite3.Error):
+                    name = getattr(error, "sqlite_errorname", "")
+                    self.is_full = name == "SQLITE_FULL"
+                    self._broken = name not in _TRY_AGAIN
                 if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                    with contextlib.suppress(sqlite3.Error):
+                        self._connection.execute("ROLLBACK")
                 raise
+
+
+def _checksum(index: int, record: bytes) -> int:
+    return zlib.crc32(record, index & 0xFFFFFFFF)
 
 
 @contextmanager
@@ -246,8 +295,19 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED):
+            raise damaged(path, str(error)) from error
         raise StorageError(
             f"the journal {str(path)!r} failed: {error}",
             code="E0640",
             hint="see to the disk, then run the same command again: what was committed is kept",
         ) from error
+
+
+def damaged(path: Path, reason: str) -> StorageError:
+    """The journal cannot be trusted: never go on as if nothing were there."""
+    return StorageError(
+        f"the journal {str(path)!r} is damaged: {reason}",
+        code="E0644",
+        hint="put back a copy of its directory, or start over with `--fresh`, which keeps this one aside",
+    )

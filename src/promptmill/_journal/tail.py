@@ -5,17 +5,23 @@ nor a result that had arrived. A power cut may lose the tail; the journal behind
 
 A frame is a magic byte, a kind, the length and a CRC-32 of the payload that starts from a seed, so that zeros, which is
 what a file system puts where data was lost, are never a frame.
+
+A tail belongs to one owner: its name has the owner's epoch in it, so a process that lost the run cannot write into, or
+empty, the tail of the one that has it now. It is never shortened in place: what is still needed is written to the next
+tail before the old one is removed, so that a kill at any moment finds all of it in one of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from promptmill.files import DurableFile
+from promptmill.errors import StorageError
+from promptmill.files import DurableFile, remove
 
 _HEADER: Final = struct.Struct("<BBII")
 _MAGIC: Final = 0xB7
@@ -25,36 +31,67 @@ SENT: Final = 1
 RECEIVED: Final = 2
 SETTLED: Final = 3
 
+Frame = tuple[int, bytes]
+"""A kind and a payload."""
+
 
 class Tail:
-    """An append-only file of frames that is emptied when the journal has taken them in."""
+    """An append-only file of frames in ``directory``, of the owner with ``epoch``."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = DurableFile.open(path)
-        self._path = path
+    def __init__(self, directory: Path, epoch: int, number: int = 1) -> None:
+        self._directory = directory
+        self._epoch = epoch
+        self._number = number
+        self.path = directory / f"tail-{epoch}-{number}"
+        self._file = DurableFile.open(self.path, synced=False)
 
     def append(self, kind: int, payload: bytes) -> None:
         """Write one frame. Raises StorageError."""
         self._file.write(_HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload, _SEED)) + payload)
 
-    def frames(self) -> Iterator[tuple[int, bytes]]:
-        """The whole frames in the file; what follows the first torn one is left out."""
-        data = self._path.read_bytes()
-        at = 0
-        while at + _HEADER.size <= len(data):
-            magic, kind, length, check = _HEADER.unpack_from(data, at)
-            payload = data[at + _HEADER.size : at + _HEADER.size + length]
-            if magic != _MAGIC or not length or len(payload) < length or zlib.crc32(payload, _SEED) != check:
-                return
-            yield kind, payload
-            at += _HEADER.size + length
+    def renewed(self, frames: Iterator[Frame]) -> Tail:
+        """A new tail with ``frames`` in it; this one is gone. Raises StorageError: then it is there as before."""
+        following = Tail(self._directory, self._epoch, self._number + 1)
+        try:
+            for kind, payload in frames:
+                following.append(kind, payload)
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                following.drop()
+            raise
+        with contextlib.suppress(StorageError):  # it does no harm where it is: it is read before the new one
+            self.drop()
+        return following
 
     def size(self) -> int:
         return self._file.size()
 
-    def clear(self) -> None:
-        """Empty the file: everything in it is in the journal."""
-        self._file.truncate(0)
+    def drop(self) -> None:
+        """Close and delete it: everything in it is elsewhere."""
+        self._file.close()
+        remove(self.path)
 
     def close(self) -> None:
         self._file.close()
+
+
+def tails_in(directory: Path) -> list[Path]:
+    """The tails that are there, oldest first."""
+    found = directory.glob("tail-[0-9]*-[0-9]*")
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-")[1:]])
+
+
+def frames_of(path: Path) -> Iterator[Frame]:
+    """The whole frames in a tail; what follows the first torn one is left out."""
+    rest = path.stat().st_size
+    with path.open("rb") as file:
+        while len(header := file.read(_HEADER.size)) == _HEADER.size:
+            rest -= _HEADER.size
+            magic, kind, length, check = _HEADER.unpack(header)
+            if magic != _MAGIC or not 0 < length <= rest:
+                return
+            payload = file.read(length)
+            if zlib.crc32(payload, _SEED) != check:
+                return
+            rest -= length
+            yield kind, payload
