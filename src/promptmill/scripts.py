@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
-from anyio.lowlevel import EventLoopToken
 
 from promptmill.errors import RunStopped
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from promptmill._run import Run
 
 __all__ = ["run"]
+
+WAKE_SECONDS: Final = 0.5
 
 
 def run(job: str | Path, *, fresh: bool = False, retry_failed: bool = False, allow_code: bool = False) -> Summary:
@@ -37,9 +40,12 @@ def run(job: str | Path, *, fresh: bool = False, retry_failed: bool = False, all
     """
     worker = _Worker(Path(job), fresh=fresh, retry_failed=retry_failed, allow_code=allow_code)
     worker.thread.start()
-    while worker.thread.is_alive():
+    ended = False
+    while not ended:
         try:
-            worker.thread.join()
+            # Not without end: Windows sees an interrupt only when the wait is over. And not with join(), which takes
+            # a thread for dead once it was interrupted.
+            ended = worker.ended.wait(WAKE_SECONDS)
         except KeyboardInterrupt:
             worker.interrupt()
     return worker.summary()
@@ -50,20 +56,32 @@ class _Worker:
         self.thread = threading.Thread(
             target=self._work, args=(job, fresh, retry_failed, allow_code), name="promptmill"
         )
+        self.ended = threading.Event()
         self._outcome: Callable[[], Summary] | None = None
         self._run: Run | None = None
-        self._loop_token: EventLoopToken | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._beginning: anyio.CancelScope | None = None
         self._interrupts = 0
 
     def interrupt(self) -> None:
+        """Bring the run nearer to its end; returns at once."""
         self._interrupts += 1
-        run, reason = self._run, RunStopped("stopped by the caller", code="E0530", exit_code=130)
-        if run is None:
-            raise KeyboardInterrupt
-        stop = run.stop if self._interrupts == 1 else run.abort
-        anyio.from_thread.run_sync(stop, reason, token=self._loop_token)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has closed: the run has just ended
+                self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        reason = RunStopped("stopped by the caller", code="E0530", exit_code=130)
+        if self._run is None:
+            if self._beginning is not None:
+                self._beginning.cancel()
+        elif self._interrupts == 1:
+            self._run.stop(reason)
+        else:
+            self._run.abort(reason)
 
     def summary(self) -> Summary:
+        """How the run ended. Raises what it raised, and KeyboardInterrupt when it was stopped before it began."""
         if self._outcome is None:
             raise KeyboardInterrupt
         return self._outcome()
@@ -79,18 +97,24 @@ class _Worker:
 
             self._outcome = fail
         else:
-            self._outcome = lambda: finished
+            self._outcome = None if finished is None else lambda: finished
+        finally:
+            self.ended.set()
 
-    async def _main(self, job: Path, fresh: bool, retry_failed: bool, allow_code: bool) -> Summary:
+    async def _main(self, job: Path, fresh: bool, retry_failed: bool, allow_code: bool) -> Summary | None:
+        """Run the job; None when it was stopped before it began."""
         from promptmill import _app
-
-        self._loop_token = anyio.lowlevel.current_token()
-        prepared = _app.prepare(job, allow_code=allow_code)
 
         def started(run: Run) -> None:
             self._run = run
 
-        outcome = await prepared.run(fresh=fresh, retry_failed=retry_failed, on_start=started)
-        if outcome.stopped:
-            raise outcome.stopped
-        return outcome.summary
+        with anyio.CancelScope() as self._beginning:
+            self._loop = asyncio.get_running_loop()
+            if self._interrupts:
+                return None
+            prepared = _app.prepare(job, allow_code=allow_code)
+            outcome = await prepared.run(fresh=fresh, retry_failed=retry_failed, on_start=started)
+            if outcome.stopped:
+                raise outcome.stopped
+            return outcome.summary
+        return None

@@ -52,6 +52,7 @@ class Desk:
         self.root = root
         self.base_url = base_url
         self.program = program()
+        self.started: list[subprocess.Popen[bytes]] = []
         kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
         kept = {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
         self.env = {**kept, "DESK_KEY": KEY}
@@ -85,22 +86,24 @@ class Desk:
         self.job.write_text(json.dumps({key: value for key, value in job.items() if value is not None}, indent=1))
         return self.job
 
-    def start(self, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
-        """Start the program in the folder; stdout and stderr are pipes unless said otherwise."""
-        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            [*self.program, *map(str, arguments)],
-            cwd=self.root,
-            env={**self.env, **(env or {})},
-            **{**given, **options},
-        )
+    def start(self, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        """Start the program in the folder; stdout and stderr are pipes unless said otherwise. It ends with the test."""
+        process = subprocess.Popen([*self.program, *map(str, arguments)], **self._settings(options))
+        self.started.append(process)
+        return process
 
     def run(self, *arguments: Any, stdin: bytes | None = None, **options: Any) -> Done:
         """Run the program to its end."""
-        source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-        with self.start(*arguments, stdin=source, **options) as process:
-            out, err = process.communicate(stdin, timeout=50)
-        return Done(process.returncode, (out or b"").decode(), (err or b"").decode())
+        settings = self._settings(options)
+        if stdin is not None:
+            settings.pop("stdin")
+            settings["input"] = stdin
+        done = subprocess.run([*self.program, *map(str, arguments)], timeout=50, check=False, **settings)
+        return Done(done.returncode, (done.stdout or b"").decode(), (done.stderr or b"").decode())
+
+    def _settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return {"cwd": self.root, **streams, **options, "env": {**self.env, **options.get("env", {})}}
 
     def records(self) -> list[dict[str, Any]]:
         """The answers, in the order of their ids; every line must be whole."""
@@ -130,10 +133,19 @@ def sim(simulate: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def desk_for(tmp_path: Path) -> Callable[[str], Desk]:
+def desk_for(tmp_path: Path) -> Iterator[Callable[[str], Desk]]:
     """A desk for the provider at this base URL."""
     pytest.importorskip("promptmill_openai")
-    return lambda base_url: Desk(tmp_path, base_url)
+    desks: list[Desk] = []
+
+    def make(base_url: str) -> Desk:
+        desks.append(Desk(tmp_path, base_url))
+        return desks[-1]
+
+    yield make
+    for process in (process for desk in desks for process in desk.started):
+        with process:
+            process.kill()
 
 
 @pytest.fixture

@@ -269,12 +269,12 @@ def test_6_the_disk_fills_up_on_the_way(desk_for: Callable[[str], Any], simulate
     desk = desk_for(sim.base_url)
     desk.prompts(2000)
     desk.write()
-    with desk.start("run", "job.yaml", "--json") as process:
-        while process.poll() is None and not (desk.answers.exists() and desk.answers.stat().st_size):
-            time.sleep(0.01)
-        full = desk.answers.stat().st_size + 100_000
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (full, full))
-        out, err = process.communicate(timeout=40)
+    process = desk.start("run", "job.yaml", "--json")
+    while process.poll() is None and not (desk.answers.exists() and desk.answers.stat().st_size):
+        time.sleep(0.01)
+    full = desk.answers.stat().st_size + 100_000
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (full, full))
+    out, err = process.communicate(timeout=40)
     assert process.returncode == 6, err.decode()
     assert b"Traceback" not in err
     assert out.count(b"\n") <= 1

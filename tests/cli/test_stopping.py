@@ -44,9 +44,8 @@ def running(desk_for: Callable[[str], Any], simulate: Callable[..., Any]) -> Cal
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
 def test_the_first_signal_lets_calls_in_flight_finish(running: Callable[..., Any], number: str, code: int) -> None:
     desk, sim, process = running("300ms")
-    with process:
-        process.send_signal(signal.Signals[number])
-        out, err = process.communicate(timeout=20)
+    process.send_signal(signal.Signals[number])
+    out, err = process.communicate(timeout=20)
     assert process.returncode == code, err.decode()
     assert b"Traceback" not in err
     summary = json.loads(out)
@@ -59,12 +58,11 @@ def test_the_first_signal_lets_calls_in_flight_finish(running: Callable[..., Any
 
 def test_the_second_signal_cancels_them(running: Callable[..., Any]) -> None:
     desk, _, process = running("100s")
-    with process:
-        process.send_signal(signal.SIGINT)
-        assert b"again to cancel them" in process.stderr.readline()
-        started = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+    process.send_signal(signal.SIGINT)
+    assert b"again to cancel them" in process.stderr.readline()
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
     assert time.monotonic() - started < 5  # the promise is 2 s, on a machine with nothing else to do
     assert process.returncode == 130, err.decode()
     assert b"Traceback" not in err
@@ -74,10 +72,10 @@ def test_the_second_signal_cancels_them(running: Callable[..., Any]) -> None:
 def test_a_signal_before_the_first_call(desk: Any) -> None:
     """While stdin is still being read, there is nothing to finish: it leaves at once."""
     desk.write(input={"path": "-"})
-    with desk.start("run", "job.yaml", stdin=subprocess.PIPE) as process:
-        process.stdin.write(b"\n" * 1_000_000)  # more than a pipe holds: once it is gone, somebody reads
-        process.stdin.flush()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+    process = desk.start("run", "job.yaml", stdin=subprocess.PIPE)
+    process.stdin.write(b"\n" * 1_000_000)  # more than a pipe holds: once it is gone, somebody reads
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
     assert process.returncode in (130, -signal.SIGINT), err.decode()
     assert b"Traceback" not in err

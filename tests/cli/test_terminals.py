@@ -29,17 +29,16 @@ def in_terminal(desk: Any, *arguments: str, columns: int = 80, **env: str) -> tu
     process = desk.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env={"TERM": "xterm-256color", **env})
     os.close(theirs)
     screen = b""
-    with process:
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # Linux says so when the other end is closed
-                break
-            if not piece:
-                break
-            screen += piece
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not piece:
+            break
+        screen += piece
     os.close(ours)
-    return process.returncode, screen
+    return process.wait(20), screen
 
 
 @posix
