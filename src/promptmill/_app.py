@@ -88,8 +88,6 @@ class PreparedJob:
             await stack.enter_async_context(self._input.source)
             directory = state_directory(self.job.base_dir) / self.job.name
             journal = await stack.enter_async_context(Journal(directory, self._clock, fresh=fresh))
-            if fresh:
-                await journal.set_aside()
             run_id = await _run_id(journal, self._clock)
             sinks = [sink.build(self._context(f"sink {at + 1}", run_id)) for at, sink in enumerate(self.job.sinks)]
             if fresh:
