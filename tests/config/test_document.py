@@ -325,6 +325,8 @@ class TestMasking:
             ("hf_token: x", "hf_token: *"),
             ("client_secret: x", "client_secret: *"),
             ("api_key: env:A", "api_key: env:A"),
+            ("api_key: env:sk-1", "api_key: ********"),
+            ("{api_key: env:A, x: 1}", "{api_key: env:A, x: 1}"),
             ("api_key: 'file:keys/a'", "api_key: 'file:keys/a'"),
             ("api_key:", "api_key:"),
             ("max_tokens: 256", "max_tokens: 256"),

@@ -15,7 +15,7 @@ _SECRET_KEY: Final = re.compile(
 )
 """A key that names a secret, up to its value. Not ``max_tokens``: a limit is none."""
 
-_REFERENCE: Final = re.compile(r"""["']?(?:env|file):""")
+_REFERENCE: Final = re.compile(r"""["']?(?:env:[A-Za-z_][A-Za-z0-9_]*["']?\s*(?:[,}\]#]|$)|file:)""")
 _FLOW_VALUE: Final = re.compile(r""""(?:[^"\\]|\\.)*"?|'[^']*'?|[^,}\]]*""")
 
 

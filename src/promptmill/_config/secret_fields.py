@@ -36,5 +36,13 @@ def _literals(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     elif isinstance(value, list):
         for at, inner in enumerate(value):
             yield from _literals(inner, (*path, at))
-    elif value is not None and not str(value).startswith(("env:", "file:")):
+    elif value is not None and not _is_reference(str(value)):
         yield path
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        SecretRef(text)
+    except ValueError:
+        return False
+    return True
