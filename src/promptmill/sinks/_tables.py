@@ -116,7 +116,7 @@ class TableSink(Sink):
         columns = ", ".join(quoted(name) for name in self._types())
         changed = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in self._types() if name not in _KEY)
         key = ", ".join(quoted(name) for name in _KEY)
-        into = self._named(self.table)
+        into = self.named(self.table)
         return f"INSERT INTO {into} ({columns}) {source} ON CONFLICT ({key}) DO UPDATE SET {changed}"
 
     def marks(self) -> str:
@@ -131,12 +131,13 @@ class TableSink(Sink):
         record: dict[str, Kind] = {column.name: column.kind for column in COLUMNS}
         return {name: self.types[kind] for name, kind in {**_OWN, **record}.items()}
 
-    def _named(self, table: str) -> str:
+    def named(self, table: str) -> str:
+        """A table of ours as statements write it."""
         return quoted(table) if self._schema is None else f"{quoted(self._schema)}.{quoted(table)}"
 
     def _sql(self, statement: str) -> str:
         """Statements are written with ``?`` for a value and ``{results}`` and ``{checkpoint}`` for the tables."""
-        tables = {"results": self._named(self.table), "checkpoint": self._named(CHECKPOINT)}
+        tables = {"results": self.named(self.table), "checkpoint": self.named(CHECKPOINT)}
         return statement.format(**tables).replace("?", self.mark)
 
     def _start(self, position: Position | None) -> None:
@@ -178,7 +179,7 @@ class TableSink(Sink):
             return True
         columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
         primary = ", ".join(quoted(name) for name in key)
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {self._named(table)} ({columns}, PRIMARY KEY ({primary}))")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {self.named(table)} ({columns}, PRIMARY KEY ({primary}))")
         return False
 
     def _reached(self, connection: Connection) -> int | None:
@@ -301,6 +302,11 @@ def _check_columns(table: str, place: str, found: Mapping[str, str], wanted: Map
             code="E0614",
             hint="name another table in the job's sinks, and it will be made",
         )
+
+
+def by_column(rows: Sequence[Row]) -> list[list[Cell]]:
+    """The cells of each column, for drivers that take arrays."""
+    return [list(cells) for cells in zip(*rows, strict=True)]
 
 
 def make_directory_of(path: Path) -> None:
