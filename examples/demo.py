@@ -135,7 +135,9 @@ def program() -> str:
 
 
 def shown(path: Path) -> str:
-    return path.relative_to(EXAMPLES.parent).as_posix()
+    """A path as one types it in the root of the checkout."""
+    root = EXAMPLES.parent
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def title(text: str) -> None:

@@ -155,6 +155,7 @@ def _named(page: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", PAGES, ids=_named)
 def test_a_page_works_when_followed(page: Path, reader: Reader, blocks_of: Blocks) -> None:
     for block in blocks_of(page):
