@@ -26,7 +26,8 @@ The provider classifies, the retry policy decides, the engine waits.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -78,6 +79,16 @@ class PromptmillError(Exception):
         self.code = code or (problems[0].code if problems else self.default_code)
         self.hint = hint
         self.problems = problems or (Problem(self.code, message, location, hint),)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the message alone, which fails where more is required.
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(kind: type[PromptmillError], args: tuple[Any, ...], state: Mapping[str, Any]) -> PromptmillError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 class UsageError(PromptmillError):
