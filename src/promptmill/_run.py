@@ -40,7 +40,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def eta(self) -> float | None:
         """Seconds left at the present rate."""
-        if self.total is None or not self.finished:
+        if self.total is None or not self.rate:
             return None
         return max(self.total - self.finished, 0) / self.rate
 

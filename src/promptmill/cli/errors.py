@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from promptmill.cli.terminal import safe, tell
 from promptmill.errors import Location, Problem, PromptmillError, UsageError
 
 MOST_SHOWN = 20
+
+SHOWN_BEFORE = 80
+"""Characters of the user's line shown before the place in question."""
+
+SHOWN_BEHIND = 80
 
 
 def show(error: PromptmillError) -> None:
@@ -37,11 +44,24 @@ def lines_of(problem: Problem) -> list[str]:
 def _window(where: Location, gutter: str) -> list[str]:
     if where.source is None or where.line is None or where.column is None:
         return []
-    # Columns count characters of the line as it is; a tab stays one so that the caret stays below its target.
-    source = safe(where.source)
-    margin = "".join("\t" if char == "\t" else " " for char in where.source[: where.column - 1])
+    at = where.column - 1
+    first = max(at - SHOWN_BEFORE, 0)
+    last = at + SHOWN_BEHIND
+    shown_before = ("..." if first else "") + safe(where.source[first:at])
+    target = safe(where.source[at : min(at + where.length, last)])
+    rest = safe(where.source[at + where.length : last]) + ("..." if last < len(where.source) else "")
+    # A tab stays one, so that the caret stays below its target however wide the terminal makes it.
+    margin = "".join("\t" if char == "\t" else " " * _columns(char) for char in shown_before)
+    carets = "^" * max(sum(_columns(char) for char in target), 1)
     return [
         f"{gutter} |",
-        f"{where.line} | {source}",
-        f"{gutter} | {margin}{'^' * where.length}",
+        f"{where.line} | {shown_before}{target}{rest}",
+        f"{gutter} | {margin}{carets}",
     ]
+
+
+def _columns(char: str) -> int:
+    """How many columns of a terminal a character takes."""
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

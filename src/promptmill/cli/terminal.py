@@ -65,9 +65,9 @@ def _give_up_stdout() -> None:
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: ``420 ms``, ``12.3 s``, ``4 min 05 s``, ``2 h 07 min``."""
-    if seconds < 1:
+    if round(seconds, 3) < 1:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
