@@ -223,7 +223,8 @@ class Store:
 
     def _each(self, query: str) -> Iterator[Any]:
         with _storage_errors(self.path):
-            yield from self._connection.execute(query)
+            for row in self._connection.execute(query):  # noqa: UP028 - it would close the cursor, maybe after its time
+                yield row
 
     def _sound(self, index: int, record: bytes | None, crc: int) -> bytes:
         if record is None or _checksum(index, record) != crc:
