@@ -108,17 +108,21 @@ def _rows(model: type[BaseModel]) -> dict[str, str]:
     schema = model.model_json_schema()
     required = set(schema.get("required", ()))
     skipped = set(NOT_YET) if model is JobSpec else set()
-    return {
-        key: f"| `{key}` | {_type(one)} | {_default(key, one, required)} | {_cell(one.get('description', ''))} |"
-        for key, one in schema.get("properties", {}).items()
-        if key not in skipped
-    }
+    defined = schema.get("$defs", {})
+    rows = {}
+    for key, one in schema.get("properties", {}).items():
+        cells = (f"`{key}`", _type(one, defined), _default(key, one, required), _cell(one.get("description", "")))
+        if key not in skipped:
+            rows[key] = f"| {' | '.join(cells)} |"
+    return rows
 
 
-def _type(schema: dict[str, Any]) -> str:
+def _type(schema: dict[str, Any], defined: dict[str, Any]) -> str:
     if "$ref" in schema:
-        section = _SECTIONS[schema["$ref"].rpartition("/")[2]]
-        return f"mapping, see [{section}](#{section})"
+        name = schema["$ref"].rpartition("/")[2]
+        if name in _SECTIONS:
+            return f"mapping, see [{_SECTIONS[name]}](#{_SECTIONS[name]})"
+        return "mapping of " + ", ".join(f"`{key}`" for key in defined[name]["properties"])
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
@@ -126,11 +130,11 @@ def _type(schema: dict[str, Any]) -> str:
     if _is_duration(schema):
         return "duration"
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(part for one in schema["anyOf"] if (part := _type(one))))
+        return " or ".join(dict.fromkeys(part for one in schema["anyOf"] if (part := _type(one, defined))))
     if schema.get("pattern", "").startswith("^(env:"):
         return "secret"
     if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}"
+        return f"list of {_type(schema['items'], defined)}"
     return _TYPES.get(schema.get("type", ""), "anything")
 
 
