@@ -15,6 +15,7 @@ from promptmill.models import Request, Response, TokenEstimate
 from promptmill.options import BuildContext, ProviderOptions, Register
 from promptmill_llama.catalogue import SUFFIX, find_model
 from promptmill_llama.chat import chat_body
+from promptmill_llama.closing import wait_until_idle
 from promptmill_llama.replies import read_reply
 from promptmill_local import ThreadedProvider
 
@@ -29,6 +30,9 @@ PROMPT_BATCH: Final = 128
 """Prompt tokens worked on at a time. An abandoned call leaves between two batches (below a second on one core with a
 small model), and a long prompt does not hold up the other slots. Measured from
 64 to 2048, the processor time of a 1200 token prompt is the same."""
+
+STRANGER_PATIENCE: Final = 1
+"""Seconds the port, which nobody uses, waits for the rest of what somebody began to send."""
 
 
 class LlamaProvider(ThreadedProvider):
@@ -109,11 +113,16 @@ class LlamaProvider(ThreadedProvider):
         params.port = 0
         params.api_keys = [secrets.token_urlsafe(32)]
         params.n_threads_http = 1
-        params.ui = params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = False
+        params.ui = params.endpoint_slots = params.endpoint_props = False
+        # It ends only when the stranger it is reading from has said all; by default that may take an hour.
+        params.timeout_read = params.timeout_write = STRANGER_PATIENCE
+        # How to see that it may be freed; the port tells them only to who has the key.
+        params.endpoint_metrics = True
         return params
 
     def unload(self) -> None:
         """Stop the engine and give the memory and the port back."""
+        wait_until_idle(self._server)
         self._server = None
 
     def generate(self, request: Request) -> Response:
@@ -136,6 +145,8 @@ class LlamaProvider(ThreadedProvider):
 
 class LlamaOptions(ProviderOptions):
     """A GGUF model in this process, on llama.cpp."""
+
+    how_only = ProviderOptions.how_only | {"slots", "threads"}
 
     model: str = Field(DEFAULT_MODEL, min_length=1, description="A known model, or the path of a .gguf file.")
     slots: int = Field(4, ge=1, le=64, description="Requests worked on at once.")
