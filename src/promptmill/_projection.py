@@ -27,6 +27,9 @@ COMMIT_SECONDS: Final = 1.0
 COMMIT_ROWS: Final = 5000
 """A sink is committed this often at least, and whenever it has caught up at the end."""
 
+GROUP_ROWS: Final = 1000
+"""The most a sink gets at once, so that a row it rejects does not cost it much that it takes."""
+
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
 """Seconds between tries while a sink fails."""
@@ -50,8 +53,12 @@ class Projection:
         self._closing = False
         self.failure: StorageError | None = None
         """Why the sink is behind; None when it is not."""
-        self.rejected = 0
-        """Rows the sink does not take."""
+        self._rejected: set[int] = set()
+
+    @property
+    def rejected(self) -> int:
+        """How many rows the sink does not take; those offered to an earlier process are not counted."""
+        return len(self._rejected)
 
     async def open(self) -> None:
         """Open the sink where this run left it. Raises StorageError."""
@@ -100,7 +107,8 @@ class Projection:
 
     async def _more(self) -> None:
         """Wait for news; but not for long when something is not committed."""
-        with anyio.move_on_after(COMMIT_SECONDS if self._uncommitted else math.inf):
+        waits_for_time = self._uncommitted and self._sink.room() is None
+        with anyio.move_on_after(COMMIT_SECONDS if waits_for_time else math.inf):
             await self._news.wait()
 
     async def _pause(self, seconds: float) -> None:
@@ -114,37 +122,44 @@ class Projection:
                 await self._news.wait()
 
     async def _catch_up(self, closing: bool) -> None:
-        while group := await self._cursor.next():
-            await self._write(group)
-            await self._commit_if(self._uncommitted >= COMMIT_ROWS)
-        await self._commit_if(closing)
+        while news := await self._cursor.next():
+            while news:
+                size = min(self._sink.room() or GROUP_ROWS, GROUP_ROWS)
+                await self._write(news[:size])
+                del news[:size]
+                await self._commit_if(self._is_due())
+        await self._commit_if(closing or self._is_due())
         self.failure = None
 
     async def _write(self, group: list[Numbered]) -> None:
         await self._journal.check_owner()
+        last = group[-1][0]
         while group:
             try:
                 await self._sink.write([result for _, result in group])
+                break
             except RowRejected as error:
                 await self._leave_out(group, error)
-                continue
-            self._uncommitted += len(group)
-            self._cursor.at = group[-1][0]
-            return
+        self._uncommitted += len(group)
+        self._cursor.at = last
 
     async def _leave_out(self, group: list[Numbered], error: RowRejected) -> None:
         at = next((at for at, (_, result) in enumerate(group) if result.id == error.result_id), None)
         if at is None:
             raise StorageError(f"{self._name}: rejected an unknown row {error.result_id!r}: {error.message}")
-        seq, rejected = group.pop(at)
-        self.rejected += 1
+        _, rejected = group.pop(at)
         await self._journal.reject(self._name, rejected.index, error.message)
-        if not group:
-            self._cursor.at = seq
+        self._rejected.add(rejected.index)
+
+    def _is_due(self) -> bool:
+        room = self._sink.room()
+        if room is not None:
+            return room == 0
+        late = self._clock.now() - self._committed_at >= COMMIT_SECONDS
+        return self._uncommitted >= COMMIT_ROWS or (self._uncommitted > 0 and late)
 
     async def _commit_if(self, wanted: bool) -> None:
-        due = self._uncommitted and self._clock.now() - self._committed_at >= COMMIT_SECONDS
-        if wanted or due:
+        if wanted:
             position = await self._sink.commit()
             await self._journal.put_sink(SinkState(self._name, self._cursor.at, dict(position)))
             self._uncommitted = 0

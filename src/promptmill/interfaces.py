@@ -166,6 +166,14 @@ class Sink(Opened):
         """
         return None
 
+    def room(self) -> int | None:
+        """How many results are missing until a commit is worth its while; None when it always is.
+
+        For sinks that write in large pieces, such as files that cannot be appended to: no group is larger than this,
+        and unless it is 0 a commit is asked for only at the end. What is not committed is delivered again after a kill.
+        """
+        return None
+
     @abstractmethod
     async def write(self, results: Sequence[Result]) -> None:
         """Take a group of results. May buffer.

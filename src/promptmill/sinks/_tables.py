@@ -6,7 +6,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 from anyio import to_thread
@@ -307,16 +306,6 @@ def _check_columns(table: str, place: str, found: Mapping[str, str], wanted: Map
 def by_column(rows: Sequence[Row]) -> list[list[Cell]]:
     """The cells of each column, for drivers that take arrays."""
     return [list(cells) for cells in zip(*rows, strict=True)]
-
-
-def make_directory_of(path: Path) -> None:
-    """Make the directory a database is to be in. Raises StorageError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"the directory {str(path.parent)!r} cannot be made: {error.strerror}", code="E0601"
-        ) from error
 
 
 def _seq_of(position: Position | None, place: str) -> int:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from pydantic import Field
 
 from promptmill.errors import PluginError
+from promptmill.files import make_directory
 from promptmill.hookspecs import hookimpl
 from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._columns import Kind
-from promptmill.sinks._tables import NAME, Connection, Row, TableSink, by_column, make_directory_of
+from promptmill.sinks._tables import NAME, Connection, Row, TableSink, by_column
 
 if TYPE_CHECKING:
     from promptmill.options import Register
@@ -44,7 +45,7 @@ class DuckdbSink(TableSink):
         self._duckdb = _load_duckdb()
 
     def connect(self) -> Connection:
-        make_directory_of(self.path)
+        make_directory(self.path.parent)
         connection: Connection = self._duckdb.connect(str(self.path))
         return connection
 

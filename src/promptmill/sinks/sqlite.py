@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from pydantic import Field
 
+from promptmill.files import make_directory
 from promptmill.hookspecs import hookimpl
 from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._columns import Kind
-from promptmill.sinks._tables import NAME, Connection, Row, TableSink, make_directory_of
+from promptmill.sinks._tables import NAME, Connection, Row, TableSink
 
 if TYPE_CHECKING:
     from promptmill.options import Register
@@ -38,7 +39,7 @@ class SqliteSink(TableSink):
         self.path = path
 
     def connect(self) -> Connection:
-        make_directory_of(self.path)
+        make_directory(self.path.parent)
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
