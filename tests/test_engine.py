@@ -536,8 +536,9 @@ def test_a_source_that_fails_ends_the_run_with_its_own_error() -> None:
         raise InputError("the disk went away")
 
     sink = ListSink()
-    with pytest.raises(InputError, match="the disk went away"):
+    with pytest.raises(InputError, match="the disk went away") as raised:
         Bench({"a": Fake(after(10.0))}, sinks=[sink]).run(broken())
+    assert raised.value.calls_made
     assert [one.id for one in sink.results] == ["1"]  # it was paid for, so it is kept
 
 

@@ -27,6 +27,7 @@ from promptmill.errors import (
     AuthFailed,
     NeverSent,
     Permanent,
+    PromptmillError,
     ProviderError,
     QuotaExhausted,
     RunStopped,
@@ -148,6 +149,8 @@ class Engine:
             for lane in self.lanes.values():
                 lane.discard()
         if self._feed_error:
+            if isinstance(self._feed_error, PromptmillError):
+                self._feed_error.calls_made = self.finished > 0
             raise self._feed_error
 
     def stop(self, reason: RunStopped, *, grace: float = GRACE_SECONDS) -> None:
@@ -230,6 +233,7 @@ class Engine:
 
     async def succeeded(self, lane: Lane, work: Work, response: Response, latency: float) -> None:
         self._broken_in_a_row = 0
+        model = response.model or work.request.model or lane.provider.model
         result = Result(
             id=work.request.id,
             index=work.request.index,
@@ -237,11 +241,12 @@ class Engine:
             text=response.text,
             finish_reason=response.finish_reason,
             provider=lane.name,
-            model=response.model or work.request.model or lane.provider.model,
+            model=model,
             tier=response.tier,
             attempts=work.attempts,
             latency_s=latency,
             usage=response.usage,
+            cost_usd=lane.cost(response.usage, model, response.tier),
             meta=work.request.meta,
         )
         if self._spec.ledger:

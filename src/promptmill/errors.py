@@ -63,6 +63,8 @@ class PromptmillError(Exception):
     """Base of all. ``code`` is stable, ``problems`` has at least one entry, ``exit_code`` is the CLI's."""
 
     exit_code: int = 70
+    calls_made: bool = False
+    """Whether calls had been made, and perhaps paid for, before it was raised."""
     default_code: ClassVar[str] = "E7000"
 
     def __init__(

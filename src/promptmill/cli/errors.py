@@ -22,7 +22,9 @@ def show(error: PromptmillError) -> None:
             tell(line)
     if len(error.problems) > MOST_SHOWN:
         tell(f"... and {len(error.problems) - MOST_SHOWN} more")
-    if isinstance(error, UsageError):
+    if error.calls_made:
+        tell("what was answered before is kept: the same command goes on from there.")
+    elif isinstance(error, UsageError):
         tell("nothing was sent; no cost.")
 
 
