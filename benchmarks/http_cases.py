@@ -1,0 +1,178 @@
+"""The comparison over HTTP: which cases, against which paths of the server, and what is made of their figures."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import processes
+from jobs import openai_chat, questions, write_job
+from servers import Server
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to make the calls. ``share`` of the requests is enough for the slow ones."""
+
+    name: str
+    label: str
+    loop: str
+    share: float = 1.0
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}/{self.loop}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where every case is measured: the server's delay, calls at once, and how many in all."""
+
+    delay_ms: int
+    concurrency: int
+    requests: int
+    cases: tuple[Case, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.delay_ms} ms, {self.concurrency} at once"
+
+
+_UV = tuple(
+    Case(name, label, "uvloop")
+    for name, label in (
+        ("bare", "bare aiohttp"),
+        ("stream", "promptmill, Pipeline.stream"),
+        ("job", "promptmill, promptmill run"),
+    )
+)
+_ARTICLE = Case("article", "the article's program", "asyncio")
+_PLAIN = tuple(Case(one.name, one.label, "asyncio") for one in _UV)
+_SLOW = (
+    Case("stream_httpx", "promptmill, Pipeline.stream, httpx backend", "asyncio", 0.1),
+    Case("openai_sdk", "the official SDK, gather", "asyncio", 0.1),
+)
+
+CELLS = (
+    Cell(0, 64, 20_000, (*_PLAIN, _ARTICLE, *_UV, *_SLOW)),
+    Cell(0, 256, 20_000, (*_PLAIN, _ARTICLE, *_UV, *_SLOW)),
+    Cell(20, 64, 10_000, (*_UV, _ARTICLE)),
+    Cell(200, 256, 5_120, (*_UV, _ARTICLE)),
+)
+
+
+class Comparison:
+    """Runs cases against one server, clients on one core."""
+
+    def __init__(self, server: Server, core: int | None, prompt: Callable[[int], str]) -> None:
+        self._server = server
+        self._core = core
+        self._prompt = prompt
+
+    def cell(self, cell: Cell, scale: float) -> dict[str, Figures]:
+        """Every case of ``cell`` once, one after the other, by their keys."""
+        return {case.key: self.case(case, cell, scale) for case in cell.cases}
+
+    def case(self, case: Case, cell: Cell, scale: float = 1.0) -> Figures:
+        requests = max(int(cell.requests * case.share * scale), cell.concurrency)
+        if case.name == "job":
+            return self._job(case, cell, requests)
+        args = {"url": self._server.url(cell.delay_ms), "requests": requests, "concurrency": cell.concurrency}
+        words = [word for name, value in (args | {"loop": case.loop}).items() for word in (f"--{name}", value)]
+        figures = processes.run(f"case_{case.name}.py", *words, core=self._core)
+        return figures | {"cpu_us": 1e6 * figures["cpu_s"] / requests, "rate": requests / figures["wall_s"]}
+
+    def _job(self, case: Case, cell: Cell, requests: int) -> Figures:
+        """The job, and the same job with one row: what is left is what the rows cost, checked, sent and stored."""
+        one, all_rows = (self._run_job(case, cell, rows) for rows in (1, requests))
+        cpu = all_rows["process_cpu_s"] - one["process_cpu_s"]
+        return all_rows | {
+            "requests": requests,
+            "start_up_cpu_s": one["process_cpu_s"],
+            "cpu_us": 1e6 * cpu / requests,
+            "rate": all_rows["requests_per_s"],
+            "wall_s": all_rows["elapsed_s"],
+            "p50_s": all_rows["latency_s"]["p50"],
+            "p99_s": all_rows["latency_s"]["p99"],
+        }
+
+    def _run_job(self, case: Case, cell: Cell, rows: int) -> Figures:
+        with tempfile.TemporaryDirectory(prefix="promptmill-bench-", dir=scratch()) as name:
+            provider = openai_chat(self._server.url(cell.delay_ms), cell.concurrency)
+            job = write_job(Path(name), provider, questions(self._prompt, rows))
+            figures = processes.run("case_job.py", case.loop, "run", job, "--json", "--quiet", core=self._core)
+        if figures["succeeded"] != rows:
+            raise processes.CaseFailed(f"{figures['succeeded']} of {rows} requests of the job were answered")
+        return figures
+
+
+def scratch() -> Path:
+    """Where job folders are made: beside the results, since a temporary folder may be in memory and sync for free."""
+    folder = Path(__file__).with_name("results") / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def medians(rounds: Sequence[dict[str, Figures]]) -> dict[str, Figures]:
+    """The median of every figure over the rounds, and the lowest and highest CPU time a request took."""
+    return {key: _median([one[key] for one in rounds]) for key in rounds[0]}
+
+
+def _median(figures: Sequence[Figures]) -> Figures:
+    numbers = {name for name, value in figures[0].items() if isinstance(value, int | float)}
+    found: Figures = {name: statistics.median(one[name] for one in figures) for name in sorted(numbers)}
+    costs = [one["cpu_us"] for one in figures]
+    return found | {"cpu_us_lowest": min(costs), "cpu_us_highest": max(costs), "runs": len(figures)}
+
+
+def table(cell: Cell, found: dict[str, Figures]) -> Iterator[str]:
+    """One cell for people. Ratios are to the bare client in the same loop."""
+    yield f"server answers after {cell.delay_ms} ms, {cell.concurrency} calls at once"
+    head = (
+        "case",
+        "loop",
+        "CPU us",
+        "lowest-highest",
+        "of bare",
+        "above bare",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "peak MiB",
+    )
+    rows = [head]
+    for case in cell.cases:
+        one = found[case.key]
+        bare = found.get(f"bare/{case.loop}", found["bare/uvloop"])["cpu_us"]
+        rows.append(
+            (
+                case.label,
+                case.loop,
+                f"{one['cpu_us']:,.0f}",
+                f"{one['cpu_us_lowest']:,.0f}-{one['cpu_us_highest']:,.0f}",
+                f"{one['cpu_us'] / bare:.2f}",
+                f"{one['cpu_us'] - bare:+,.0f}",
+                f"{one['rate']:,.0f}",
+                f"{1000 * one['p50_s']:,.1f}",
+                f"{1000 * one['p99_s']:,.1f}",
+                f"{one['peak_mib']:.0f}",
+            )
+        )
+    yield from aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells in columns; the first two to the left."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if at < 2 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  " + "  ".join(cells).rstrip()

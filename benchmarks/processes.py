@@ -1,0 +1,51 @@
+"""Running a case in a process of its own, with what the system counts for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import pinned
+
+HERE = Path(__file__).parent
+
+
+class CaseFailed(Exception):
+    """A process that did not do what it should have done."""
+
+
+def run(script: str, *args: object, core: int | None = None, cwd: Path | None = None) -> dict[str, Any]:
+    """Run a script of this folder and return the JSON object it prints, with the figures of the whole process:
+    ``process_wall_s``, ``process_cpu_s`` (user and system, all threads) and ``peak_mib``.
+
+    Raises:
+        CaseFailed: it ended with an error; its last words are the message.
+    """
+    command = pinned([sys.executable, str(HERE / script), *map(str, args)], core)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        printed, said = _content(out), _content(err)
+    if process.returncode != 0:
+        raise CaseFailed(f"{script} {' '.join(map(str, args))}: exit code {process.returncode}\n{said[-2000:]}")
+    kib = 1024 if sys.platform == "darwin" else 1
+    return {
+        **json.loads(printed.strip().rpartition("\n")[2]),
+        "process_wall_s": wall,
+        "process_cpu_s": used.ru_utime + used.ru_stime,
+        "peak_mib": round(used.ru_maxrss / kib / 1024, 1),
+    }
+
+
+def _content(file: Any) -> str:
+    file.seek(0)
+    return str(file.read().decode("utf-8", "replace"))
