@@ -7,12 +7,13 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PYPROJECTS := pyproject.toml plugins/extras.py $(wildcard plugins/*/pyproject.toml)
 STAMP := $(VENV)/.promptmill-setup
 
-.PHONY: help setup demo test check format docs dist clean
+.PHONY: help setup demo test bench check format docs dist clean
 
 help:
 	@echo "make setup   build $(VENV): the core, every plugin and the development tools"
 	@echo "make demo    run the demonstration, without a key and without cost"
 	@echo "make test    run the tests, except those marked heavy"
+	@echo "make bench   measure it beside a bare client, and its parts (about 20 minutes; a quiet machine)"
 	@echo "make check   lint, format, types, import contracts, documentation"
 	@echo "make format  mend what the linter and the formatter can mend"
 	@echo "make docs    serve the documentation on this machine"
@@ -33,6 +34,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not heavy"
+
+bench: setup
+	$(BIN)/python benchmarks/compare.py
 
 check: setup
 	$(BIN)/ruff check .
