@@ -14,6 +14,7 @@ help:
 	@echo "make demo    run the demonstration, without a key and without cost"
 	@echo "make test    run the tests, except those marked heavy"
 	@echo "make bench   measure it beside a bare client, and its parts (about 20 minutes; a quiet machine)"
+	@echo "make kills   kill the program 200 times (or KILLS=n) and see that nothing is lost or paid twice"
 	@echo "make check   lint, format, types, import contracts, documentation"
 	@echo "make format  mend what the linter and the formatter can mend"
 	@echo "make docs    serve the documentation on this machine"
@@ -37,6 +38,11 @@ test: setup
 
 bench: setup
 	$(BIN)/python benchmarks/compare.py
+
+KILLS ?= 200
+
+kills: setup
+	PROMPTMILL_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/durability/test_kills.py
 
 check: setup
 	$(BIN)/ruff check .
