@@ -111,6 +111,8 @@ def test_a_plugin_folder_is_a_whole_distribution(folder: Path) -> None:
     assert project["version"] == CORE["project"]["version"]
     assert project["requires-python"] == CORE["project"]["requires-python"]
     assert project["license"] == CORE["project"]["license"]
+    assert project["license-files"] == CORE["project"]["license-files"]
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert "promptmill>=0.1,<0.2" in project["dependencies"]
     assert (folder / project["readme"]).is_file()
     assert (package / "__init__.py").is_file()
@@ -195,5 +197,6 @@ def test_a_plugin_builds_as_a_typed_package(folder: Path, tmp_path: Path) -> Non
     package = folder.name.replace("-", "_")
     names = names_in(built)
     assert {f"{package}/__init__.py", f"{package}/py.typed"} <= names
+    assert f"{package}-0.1.0.dist-info/licenses/LICENSE" in names
     assert {name.split("/")[0] for name in names} == {package, f"{package}-0.1.0.dist-info"}
     assert not [line for line in wheel_metadata(built).get_all("Requires-Dist", []) if "file:" in line]
