@@ -25,12 +25,13 @@ def raw_exchange(sim: Simulator) -> tuple[bytes, type[BaseException] | None]:
     host, port = sim.url.removeprefix("http://").split(":")
     payload = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(payload)
-        )
-        connection.sendall(payload)
         received = b""
         try:
+            connection.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(payload)
+            )
+            # A server that resets early may have done so before all is sent.
+            connection.sendall(payload)
             while piece := connection.recv(65536):
                 received += piece
         except ConnectionError as error:
