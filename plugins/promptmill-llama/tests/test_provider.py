@@ -254,6 +254,13 @@ def test_options_become_the_provider() -> None:
     assert (provider.model, provider.concurrency, provider.slots) == ("smollm2-135m", 3, 3)
 
 
+def test_the_identity_is_what_changes_answers() -> None:
+    # A longer context may fit a prompt that did not, so it belongs to what.
+    what = {"model": "mine.gguf", "context": 512, "system": "Be brief.", "max_tokens": 9}
+    how = {"slots": 2, "threads": 3, "max_concurrency": 2, "limits": {"rpm": 5}, "timeout": "9s"}
+    assert LlamaOptions.model_validate(what | how).identity() == what
+
+
 @pytest.mark.parametrize("settings", [{"slots": 0}, {"context": 1}, {"threads": 0}, {"system": ""}, {"gpu": True}])
 def test_wrong_options_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

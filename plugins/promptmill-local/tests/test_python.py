@@ -120,9 +120,24 @@ def test_a_target_of_another_form_is_refused(target: str) -> None:
         PythonOptions(target=target)
 
 
+def test_the_identity_is_what_changes_answers() -> None:
+    what = {"target": "mill_answers:shout", "model": "loud"}
+    options = PythonOptions.model_validate({**what, "slots": 3, "max_concurrency": 2, "limits": {"rpm": 5}})
+    assert options.identity() == what
+
+
 def test_the_entry_point_registers_the_options() -> None:
     found = {point.name: point.load() for point in entry_points(group="promptmill") if point.name == "provider.python"}
     names: dict[str, object] = {}
     register_provider(names.__setitem__)
     assert found["provider.python"].register_provider is register_provider
     assert names == {"python": PythonOptions}
+
+
+def test_planning_runs_no_code_and_needs_no_permission(module: Path) -> None:
+    planning = BuildContext(name="mine", base_dir=module, planning=True)
+    provider = PythonOptions(target="mill_broken:shout", slots=3, model="own").build(planning)
+    assert (provider.model, provider.concurrency, provider.free) == ("own", 3, True)
+    assert "mill_broken" not in sys.modules
+    with pytest.raises(RuntimeError, match="built for planning"):
+        provider.generate(REQUEST)

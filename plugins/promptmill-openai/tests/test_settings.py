@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from promptmill.errors import UsageError
 from promptmill.models import Request
 from promptmill.options import BuildContext
-from promptmill_openai import OpenAIChatOptions
+from promptmill_openai import OpenAIChatOptions, OpenAIEmbeddingsOptions, OpenAIResponsesOptions
 from promptmill_openai.endpoint import Endpoint
 
 KEY = "sk-canary-4242424242"
@@ -114,3 +114,32 @@ async def test_a_call_before_opening_is_a_bug_and_says_so(question: Request) -> 
     options = OpenAIChatOptions.model_validate({"model": "gpt-x", "base_url": "http://127.0.0.1:9"})
     with pytest.raises(RuntimeError, match="async with"):
         await options.build(BuildContext(name="fast")).complete(question, timeout=1)
+
+
+HOW = {
+    "organization": "org",
+    "project": "proj",
+    "http": {"backend": "httpx", "connections": 3},
+    "api_key": "env:OTHER_KEY",
+    "max_concurrency": 3,
+    "limits": {"rpm": 5},
+    "timeout": "9s",
+}
+WHAT = {
+    "model": "gpt-x",
+    "base_url": "http://127.0.0.1:8000/v1",
+    "headers": {"x-a": "1"},
+    "extra_body": {"seed": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        (OpenAIChatOptions, {"service_tier": "flex"}),
+        (OpenAIResponsesOptions, {"service_tier": "flex"}),
+        (OpenAIEmbeddingsOptions, {}),
+    ],
+)
+def test_the_identity_is_what_changes_answers(options: type[OpenAIChatOptions], more: dict[str, str]) -> None:
+    assert options.model_validate(WHAT | HOW | more).identity() == WHAT

@@ -95,6 +95,8 @@ def load_function(target: str, base_dir: Path) -> Function:
 class PythonOptions(ProviderOptions):
     """A function in this process answers. It is code, so the user must allow it: ``--allow-code``."""
 
+    how_only = ProviderOptions.how_only | {"slots"}
+
     target: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", description="The function, as module:function.")
     slots: int = Field(1, ge=1, description="Threads that may be in a plain function at once.")
 

@@ -52,6 +52,8 @@ class OpenAIChat(RealtimeProvider):
 class OpenAIChatOptions(OpenAIOptions):
     """Options of ``openai-chat``."""
 
+    how_only = OpenAIOptions.how_only | {"service_tier"}
+
     service_tier: str | None = Field(None, description="auto, default, flex, priority, ...; a request's own wins.")
 
     def build(self, context: BuildContext) -> OpenAIChat:

@@ -66,6 +66,8 @@ class OpenAIResponses(RealtimeProvider):
 class OpenAIResponsesOptions(OpenAIOptions):
     """Options of ``openai-responses``."""
 
+    how_only = OpenAIOptions.how_only | {"service_tier"}
+
     service_tier: str | None = Field(None, description="auto, default, flex, priority, ...; a request's own wins.")
 
     def build(self, context: BuildContext) -> OpenAIResponses:

@@ -48,6 +48,8 @@ HeaderValue = Annotated[str, AfterValidator(_checked_value)]
 class OpenAIOptions(ProviderOptions):
     """Base of the options of this plugin's providers."""
 
+    how_only = ProviderOptions.how_only | {"organization", "project", "http"}
+
     model: str = Field(min_length=1, description="The model that answers when a request names none.")
     base_url: Annotated[str, AfterValidator(normalised)] | None = Field(
         None, description=f"Where the API is; default: {BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}."
