@@ -181,7 +181,7 @@ class Engine:
                     await self._feed(entries)
                 except Exception as error:  # noqa: BLE001 - raised again when what is paid for is safe
                     self._feed_error = error
-                    self.stop(RunStopped(f"the input failed: {error}", code="E0301", exit_code=2))
+                    self.stop(RunStopped(f"the input failed: {error}", code="E0307", exit_code=2))
                 self._all_fed = True
                 self._end_if_done()
                 await self._stopping.wait()

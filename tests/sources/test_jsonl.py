@@ -222,7 +222,7 @@ async def test_missing_zstd_package(path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(InputError) as caught:
         await read(path.with_suffix(".jsonl.zst"), b"")
-    assert caught.value.code == "E0310"
+    assert caught.value.code == "E0311"
     assert "promptmill[zstd]" in (caught.value.hint or "")
 
 

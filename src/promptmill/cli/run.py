@@ -93,7 +93,7 @@ async def _run(path: Path, settings: _Settings) -> int:
         for line in summary.lines_of(outcome.summary, outcome.tally):
             tell(line)
         for sink in prepared.job.sinks:
-            tell(f"answers      {getattr(sink, 'path', type(sink).__name__)}")
+            tell(f"answers      {prepared.job.base_dir / str(getattr(sink, 'path', type(sink).__name__))}")
     if outcome.rejected:
         tell(f"warning: {outcome.rejected} rows are not in every sink; `promptmill status {path}` names them")
     if settings.as_json:

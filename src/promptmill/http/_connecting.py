@@ -58,7 +58,7 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext:
     except OSError as error:
         raise UsageError(
             f"the CA file {str(file)!r} cannot be used: {error.strerror or type(error).__name__}",
-            code="E0112",
+            code="E0114",
             hint="ca_file is a PEM file with at least one certificate",
         ) from error
     if not settings.verify_tls:

@@ -99,7 +99,7 @@ class PostgresSink(TableSink):
         if not settings or any(not fits.fullmatch(settings.get(name, "")) for name, fits in _FITTING.items()):
             raise UsageError(
                 "the connection string of the postgres sink cannot be read",
-                code="E0112",
+                code="E0115",
                 hint="write postgresql://user:password@host/database, with @ : / in a password as %40 %3A %2F",
             ) from None
         return settings

