@@ -31,16 +31,17 @@ error[E0203]: unknown key 'verzion'
 version: 1
 input: {path: in.jsonl}
 providers:
-  fast: {use: echo, zzz: 2}
-output: out.jsonl
+  fast: {use: echo}
+sinks:
+  - {use: jsonl, path: x, zzz: 2}
 """,
         """\
 error[E0203]: unknown key 'zzz'
- --> job.yaml:4:21
+ --> job.yaml:6:27
   |
-4 |   fast: {use: echo, zzz: 2}
-  |                     ^^^
-  = help: known here: delay, limits, max_concurrency, model, timeout, use
+6 |   - {use: jsonl, path: x, zzz: 2}
+  |                           ^^^
+  = help: known here: flush, path, schema, use
 """,
         id="unknown_key_without_a_near_one",
     ),

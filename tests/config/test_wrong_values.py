@@ -310,22 +310,23 @@ error[E0205]: providers.fast.delay: a duration is a number of seconds or a text 
 version: 1
 input: {path: in.jsonl}
 providers:
-  "速い": {use: echo, "モデル": x, modle: 日本}
-output: out.jsonl
+  fast: {use: echo}
+sinks:
+  - {use: jsonl, path: 日本, "モデル": x, flsh: 速い}
 """,
         """\
 error[E0203]: unknown key 'モデル'
- --> job.yaml:4:21
+ --> job.yaml:6:28
   |
-4 |   "速い": {use: echo, "モデル": x, modle: 日本}
-  |                       ^^^^^^^^
-  = help: known here: delay, limits, max_concurrency, model, timeout, use
-error[E0203]: unknown key 'modle'
- --> job.yaml:4:31
+6 |   - {use: jsonl, path: 日本, "モデル": x, flsh: 速い}
+  |                              ^^^^^^^^
+  = help: known here: flush, path, schema, use
+error[E0203]: unknown key 'flsh'
+ --> job.yaml:6:38
   |
-4 |   "速い": {use: echo, "モデル": x, modle: 日本}
-  |                                    ^^^^^
-  = help: did you mean 'model'?
+6 |   - {use: jsonl, path: 日本, "モデル": x, flsh: 速い}
+  |                                           ^^^^
+  = help: did you mean 'flush'?
 """,
         id="wide_characters",
     ),
@@ -334,16 +335,17 @@ error[E0203]: unknown key 'modle'
 version: 1
 input: {path: in.jsonl}
 providers:
-  "\\e[31mred": {use: echo, "a\\u202eb": x}
-output: out.jsonl
+  fast: {use: echo}
+sinks:
+  - {use: jsonl, path: x, "a\\u202eb": "\\e[31mred"}
 """,
         """\
 error[E0203]: unknown key 'a\\u202eb'
- --> job.yaml:4:28
+ --> job.yaml:6:27
   |
-4 |   "\\e[31mred": {use: echo, "a\\u202eb": x}
-  |                            ^^^^^^^^^^
-  = help: known here: delay, limits, max_concurrency, model, timeout, use
+6 |   - {use: jsonl, path: x, "a\\u202eb": "\\e[31mred"}
+  |                           ^^^^^^^^^^
+  = help: known here: flush, path, schema, use
 """,
         id="control_characters",
     ),
