@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from promptmill._queue import FLOOR, LaneQueue, Queued
 from promptmill.errors import StorageError
@@ -54,8 +54,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue = LaneQueue(memory)
         self.model: dict[str, deque[Queued]] = {priority: deque() for priority in PRIORITIES}
         self.taken = 0
-        self.given_back = 0
-        self.last: Queued | None = None
 
     @rule(request=REQUESTS, chain=st.lists(HOSTILE_TEXT, max_size=2).map(tuple))
     def append(self, request: Request, chain: tuple[str, ...]) -> None:
@@ -73,18 +71,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 15))
     def popleft(self, count: int) -> None:
         for _ in range(count):
-            got = self.queue.popleft()
-            assert got == self.expected()
-            self.last = got
-
-    @precondition(lambda self: self.last is not None)
-    @rule()
-    def appendleft(self) -> None:
-        assert self.last is not None
-        self.queue.appendleft(self.last)
-        self.model[self.last.request.priority].appendleft(self.last)
-        self.last = None
-        self.given_back += 1
+            assert self.queue.popleft() == self.expected()
 
     def expected(self) -> Queued | None:
         if not any(self.model.values()):
@@ -99,7 +86,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_bounded(self) -> None:
-        assert max(in_memory(self.queue)) <= self.memory + self.given_back
+        assert max(in_memory(self.queue)) <= self.memory
 
     def teardown(self) -> None:
         self.queue.close()

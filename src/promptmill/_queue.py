@@ -107,9 +107,6 @@ class _Class:
             self._spool = _Spool()
         self._spool.append(item)
 
-    def appendleft(self, item: Queued) -> None:
-        self._front.appendleft(item)
-
     def popleft(self) -> Queued:
         item = self._front.popleft()
         if not self._front and self._spool:
@@ -140,11 +137,6 @@ class LaneQueue:
 
     def append(self, item: Queued) -> None:
         self._classes[item.request.priority].append(item)
-        self._length += 1
-
-    def appendleft(self, item: Queued) -> None:
-        """Give an item back to the front of its class."""
-        self._classes[item.request.priority].appendleft(item)
         self._length += 1
 
     def popleft(self) -> Queued | None:
