@@ -23,6 +23,7 @@ DOORS = {
     "aiohttp": {"promptmill.http"},
     "aiolimiter": {"promptmill._ratecap"},
     "duckdb": {"promptmill.sinks.duckdb"},
+    "genai_prices": {"promptmill._pricing"},
     "httpx": {"promptmill.http"},
     "jinja2": {"promptmill._template"},
     "pluggy": {"promptmill._registry", "promptmill.hookspecs"},

@@ -12,6 +12,8 @@ import pytest
 from promptmill import Message, Pipeline, Request, Response, Route, RunStopped, StopWhen
 from promptmill.errors import AuthFailed, InputError, JobError, Permanent, ProviderError
 from promptmill.interfaces import Decision, Fail, RealtimeProvider
+from promptmill.models import Usage
+from promptmill.sinks.memory import MemorySink
 from promptmill.testing import EchoProvider, ScriptedProvider
 from promptmill.testing.leaks import Leftovers
 
@@ -237,3 +239,25 @@ async def test_a_thousand_prompts_at_full_concurrency() -> None:
     results = await pipeline(provider).gather([str(at) for at in range(1000)])
     assert len({one.id for one in results}) == 1000
     assert provider.peak == 100
+
+
+class Billed(RealtimeProvider):
+    """Answers in flex, and says how many tokens that took."""
+
+    model = "gpt-5-mini"
+    price_vendor = "openai"
+
+    async def complete(self, request: Request, *, timeout: float) -> Response:
+        return Response(text="yes", tier="flex", usage=Usage(input_tokens=1_000_000, output_tokens=1_000_000))
+
+
+async def test_answers_have_their_cost() -> None:
+    sink = MemorySink()
+    summary = await pipeline(Billed(), sinks=[sink]).run(["one", "two"])
+    assert [result.cost_usd for result in sink.results] == [1.125, 1.125]
+    assert (summary.cost_usd, summary.cost_all_realtime_usd, summary.saved_usd) == (2.25, 4.5, 2.25)
+
+
+async def test_what_a_call_costs_is_unknown_where_no_price_is() -> None:
+    results = await pipeline(EchoProvider()).gather(["one"])
+    assert results[0].cost_usd is None

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptmill import jsontext
-from promptmill._report import FORMAT_VERSION, Latencies, Tally
+from promptmill._lane import Pricer
+from promptmill._report import FORMAT_VERSION, Latencies, Summary, Tally
 from promptmill.errors import Throttled
 from promptmill.interfaces import AttemptFailed
-from promptmill.models import ErrorInfo, Result, Status, Usage
+from promptmill.models import ErrorInfo, Result, Status, Tier, Usage
 
 
 def finished(
@@ -130,6 +131,75 @@ def test_every_call_is_one_attempt() -> None:
     assert summary.by_provider["fast"].attempts == 3
     assert summary.by_provider["slow"].attempts == 1
     assert summary.by_provider["slow"].failed == 2
+
+
+def answered(usd: float | None, tier: Tier = "realtime", *, provider: str = "fast", attempts: int = 1) -> Result:
+    usage = Usage(input_tokens=1000, cached_tokens=200, output_tokens=100, reasoning_tokens=50)
+    return Result(
+        id="1",
+        index=0,
+        status="ok",
+        provider=provider,
+        model="m",
+        tier=tier,
+        attempts=attempts,
+        usage=usage,
+        cost_usd=usd,
+    )
+
+
+def at_ten_cents(usage: Usage, model: str | None, tier: Tier) -> float | None:
+    assert (usage.input_tokens, model, tier) == (1000, "m", "realtime")
+    return 0.1
+
+
+class TestMoney:
+    def summed(self, *results: Result, price: Pricer | None = at_ten_cents) -> Summary:
+        tally = Tally({"fast": price}.get)
+        for result in results:
+            tally.request_finished(result)
+        return tally.summary(run_id="r", total=len(results), elapsed=1.0, resumable=False)
+
+    def test_is_summed_by_provider_and_tier(self) -> None:
+        summary = self.summed(
+            answered(0.1), answered(0.1), answered(0.05, "flex"), answered(0.3, provider="slow"), finished("failed")
+        )
+        assert (summary.cost_usd, summary.cost_all_realtime_usd, summary.saved_usd) == (0.55, 0.6, 0.05)
+        fast = summary.by_provider["fast"]
+        assert (fast.cost_usd, fast.cost_all_realtime_usd, fast.saved_usd, fast.unpriced) == (0.25, 0.3, 0.05, 0)
+        assert list(fast.by_tier) == ["flex", "realtime"]
+        assert msgspec.to_builtins(fast.by_tier["realtime"]) == {
+            "succeeded": 2,
+            "input_tokens": 2000,
+            "cached_tokens": 400,
+            "output_tokens": 200,
+            "reasoning_tokens": 100,
+            "cost_usd": 0.2,
+        }
+        assert fast.by_tier["flex"].cost_usd == 0.05
+        assert summary.by_provider["slow"].saved_usd == 0.0
+
+    def test_is_unknown_when_one_answer_has_no_price(self) -> None:
+        summary = self.summed(answered(0.1), answered(None), answered(0.2, provider="slow"))
+        assert (summary.cost_usd, summary.cost_all_realtime_usd, summary.saved_usd) == (None, None, None)
+        assert summary.by_provider["fast"].cost_usd is None
+        assert summary.by_provider["fast"].unpriced == 1
+        assert summary.by_provider["slow"].cost_usd == 0.2
+
+    @pytest.mark.parametrize("price", [None, lambda *_: None])
+    def test_what_was_saved_is_unknown_without_a_realtime_price(self, price: Pricer | None) -> None:
+        summary = self.summed(answered(0.05, "flex"), price=price)
+        assert (summary.cost_usd, summary.cost_all_realtime_usd, summary.saved_usd) == (0.05, None, None)
+
+    def test_an_answer_taken_over_costs_nothing_in_any_tier(self) -> None:
+        summary = self.summed(answered(0.05, "flex"), answered(0.0, "flex", attempts=0))
+        assert (summary.cost_usd, summary.cost_all_realtime_usd, summary.saved_usd) == (0.05, 0.1, 0.05)
+
+    def test_nothing_answered_has_no_cost_to_know(self) -> None:
+        assert self.summed(finished("failed")).cost_usd is None
+
+    def test_free_is_known(self) -> None:
+        assert self.summed(answered(0.0)).cost_usd == 0.0
 
 
 def test_latency_is_of_the_deciding_call_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,7 +18,9 @@ from promptmill._engine import Entry, StopWhen, only_cause
 from promptmill._feed import feed
 from promptmill._input import InputReport, JobInput
 from promptmill._journal import Journal, Store
+from promptmill._lane import Pricer
 from promptmill._locations import state_directory
+from promptmill._pricing import tariffs
 from promptmill._projection import Projection
 from promptmill._registry import Registry
 from promptmill._report import Summary, Tally
@@ -98,7 +101,7 @@ class PreparedJob:
             todo = await plan(journal, self._input, self.job.identity)
             on_plan(todo, len(journal.unknown))
             projections = await self._projections(sinks, journal, stack)
-            run = Execution(self.job, journal, todo, projections)
+            run = Execution(self.job, journal, todo, projections, self._price_of)
             if todo.pending:
                 twins = await self._twins(todo, journal)
                 cache = await self._cache(stack)
@@ -148,6 +151,10 @@ class PreparedJob:
             allow_code=self._allow_code,
         )
 
+    def _price_of(self, provider: str) -> Pricer:
+        """The prices of a provider that is not open."""
+        return tariffs({provider: self.job.providers[provider]}, self._context("prices"))[provider].cost
+
     def _context(self, name: str, run_id: str = "") -> BuildContext:
         return BuildContext(
             name=name, base_dir=self.job.base_dir, clock=self._clock, allow_code=self._allow_code, run_id=run_id
@@ -157,8 +164,16 @@ class PreparedJob:
 class Execution:
     """One process's share of a run: the engine that fills the journal, and the sinks that follow it."""
 
-    def __init__(self, job: Job, journal: Journal, todo: Plan, projections: Sequence[Projection]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        journal: Journal,
+        todo: Plan,
+        projections: Sequence[Projection],
+        price_of: Callable[[str], Pricer | None],
+    ) -> None:
         self._job = job
+        self._price_of = price_of
         self._journal = journal
         self._todo = todo
         self._projections = projections
@@ -191,7 +206,7 @@ class Execution:
     async def outcome(self, run_id: str) -> Outcome:
         """How it ended. Counts every record of the run, those of earlier processes too."""
         run, todo = self._run, self._todo
-        tally = run.tally if run and not todo.finished else await self._journal.ask(_tally_of)
+        tally = run.tally if run and not todo.finished else await self._recount()
         behind = [projection.failure for projection in self._projections if projection.failure]
         stopped = run.stopped if run else None
         if stopped is None and behind:
@@ -206,6 +221,12 @@ class Execution:
         )
         rejected = sum(projection.rejected for projection in self._projections)
         return Outcome(summary=summary, tally=tally, stopped=stopped, rejected=rejected)
+
+    async def _recount(self) -> Tally:
+        """Count every record of the journal: those of earlier processes too."""
+        tally = Tally(functools.cache(self._price_of))
+        await self._journal.ask(lambda store: _count(store, tally))
+        return tally
 
     async def _offer(self, results: Sequence[Result]) -> None:
         if self._journal.failed:
@@ -239,15 +260,12 @@ async def _run_id(journal: Journal, clock: Clock) -> str:
     return str(saved)
 
 
-def _tally_of(store: Store) -> Tally:
-    """Count every record of the journal: those of earlier processes too."""
-    tally = Tally()
+def _count(store: Store, tally: Tally) -> None:
     after = 0
     while rows := store.records(after, _READ_ROWS):
         for _, record in rows:
             tally.add_finished(_decode(record))
         after = rows[-1][0]
-    return tally
 
 
 def _sink_behind(failure: StorageError) -> RunStopped:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import anyio
 import msgspec
@@ -21,12 +21,15 @@ from promptmill._retry import BackoffHeap
 from promptmill.clock import Clock
 from promptmill.errors import Permanent, ProviderError, QuotaExhausted, Transient
 from promptmill.interfaces import RealtimeProvider
-from promptmill.models import Request, Response
+from promptmill.models import Request, Response, Tier, Usage
 
 QUEUE_AHEAD = 2
 """Requests kept ready for each worker; below that the lane is hungry and the feeder reads on."""
 
 LEAST_AHEAD = 64
+
+Pricer: TypeAlias = Callable[[Usage, str | None, Tier], float | None]
+"""USD for the tokens of one call, by model and tier; None when that is not known."""
 
 BACKOFF_AHEAD = 4
 """Requests that may wait for another attempt, for each worker; with more, no new one is begun. An outage then costs
@@ -42,6 +45,7 @@ class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float
     limits: Mapping[str, float] = {}
     calls_per_second: float | None = None
+    price: Pricer | None = None
 
 
 class Work(msgspec.Struct, kw_only=True):
@@ -81,6 +85,7 @@ class Lane:
         """Whether the provider has ever answered anything."""
         self.unreached_since: float | None = None
         self.exhausted: QuotaExhausted | None = None
+        self._price = spec.price
         self._timeout = spec.timeout
         self._outcome = outcome
         self._clock = clock
@@ -136,6 +141,10 @@ class Lane:
     def pause(self, seconds: float) -> None:
         """Begin nothing for a while: the provider asked to be left alone, and means all calls alike."""
         self._paused_until = max(self._paused_until, self._clock.now() + seconds)
+
+    def cost(self, usage: Usage, model: str | None, tier: Tier) -> float | None:
+        """USD for an answer of this lane; None when it is not known."""
+        return self._price(usage, model, tier) if self._price else None
 
     def close(self) -> None:
         """Start nothing more. Attempts in flight are finished by their workers."""

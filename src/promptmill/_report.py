@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
+from promptmill._lane import Pricer
 from promptmill.interfaces import AttemptFailed, Observer
-from promptmill.models import Result
+from promptmill.models import Result, Tier
 
 FORMAT_VERSION: Final = 1
 
@@ -67,8 +69,22 @@ class LatencySummary(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None = None
 
 
+class TierSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers of one provider that were billed in one way. Tokens are None when it reported none."""
+
+    succeeded: int = 0
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+
+
 class ProviderSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What one provider did. Tokens are None when it reported none."""
+    """What one provider did. Tokens are None when it reported none.
+
+    Money is that of the answers; it is None when one of them has no known cost, and ``unpriced`` is how many have none.
+    """
 
     succeeded: int = 0
     failed: int = 0
@@ -76,11 +92,15 @@ class ProviderSummary(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
+    cost_all_realtime_usd: float | None = None
+    saved_usd: float | None = None
+    unpriced: int = 0
     latency_s: LatencySummary = LatencySummary()
+    by_tier: dict[str, TierSummary] = {}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """The summary object (a contract). Money is None when it is not known."""
+    """The summary object (a contract). Money is None when it is not known for every answer."""
 
     format_version: int = FORMAT_VERSION
     run_id: str
@@ -99,16 +119,81 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     resumable: bool = False
 
 
-class _ProviderTally:
+class Money:
+    """A sum of US dollars that is not known as soon as one part of it is not."""
+
+    __slots__ = ("known", "missing", "usd")
+
+    def __init__(self, parts: Iterable[Money] = ()) -> None:
+        self.usd = 0.0
+        self.known = 0
+        self.missing = 0
+        for part in parts:
+            self.usd += part.usd
+            self.known += part.known
+            self.missing += part.missing
+
+    def add(self, usd: float | None) -> None:
+        if usd is None:
+            self.missing += 1
+        else:
+            self.known += 1
+            self.usd += usd
+
+    @property
+    def total(self) -> float | None:
+        """The sum; None when a part is missing, and without any part."""
+        return round(self.usd, 9) if self.known and not self.missing else None
+
+
+class _TierTally:
+    """Answers of one provider in one tier."""
+
     def __init__(self) -> None:
+        self.succeeded = 0
+        self.tokens: list[int | None] = [None, None, None, None]
+        self.cost = Money()
+        self.all_realtime = Money()
+
+    def add(self, result: Result, realtime_usd: float | None) -> None:
+        self.succeeded += 1
+        usage = result.usage
+        counts = (usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens)
+        for at, count in enumerate(counts):
+            if count is not None:
+                self.tokens[at] = (self.tokens[at] or 0) + count
+        self.cost.add(result.cost_usd)
+        self.all_realtime.add(realtime_usd)
+
+    def summary(self) -> TierSummary:
+        input_tokens, cached_tokens, output_tokens, reasoning_tokens = self.tokens
+        return TierSummary(
+            succeeded=self.succeeded,
+            input_tokens=input_tokens,
+            cached_tokens=cached_tokens,
+            output_tokens=output_tokens,
+            reasoning_tokens=reasoning_tokens,
+            cost_usd=self.cost.total,
+        )
+
+
+class _ProviderTally:
+    def __init__(self, price_of: Callable[[str], Pricer | None]) -> None:
         self.succeeded = 0
         self.failed = 0
         self.attempts = 0
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.latencies = Latencies()
+        self.tiers: dict[Tier, _TierTally] = {}
+        self._price_of = price_of
 
     def add(self, result: Result) -> None:
+        if result.ok:
+            tier = result.tier or "realtime"
+            if tier not in self.tiers:
+                self.tiers[tier] = _TierTally()
+            self.tiers[tier].add(result, self._realtime_usd(result))
         self.succeeded += result.status == "ok"
         self.failed += result.status == "failed"
         self.attempts += result.ok and result.attempts > 0
@@ -119,8 +204,26 @@ class _ProviderTally:
         if result.usage.output_tokens is not None:
             self.output_tokens = (self.output_tokens or 0) + result.usage.output_tokens
 
+    def money(self) -> tuple[Money, Money]:
+        """What its answers cost, and what they would have cost all in realtime."""
+        tiers = self.tiers.values()
+        return Money(tier.cost for tier in tiers), Money(tier.all_realtime for tier in tiers)
+
+    def _realtime_usd(self, result: Result) -> float | None:
+        """What an answer would have cost in realtime; for one that was taken over from elsewhere, nothing either."""
+        if result.tier in (None, "realtime") or not result.attempts:
+            return result.cost_usd
+        price = self._price_of(result.provider or "")
+        return price(result.usage, result.model, "realtime") if price else None
+
     def summary(self) -> ProviderSummary:
+        cost, all_realtime = self.money()
         return ProviderSummary(
+            cost_usd=cost.total,
+            cost_all_realtime_usd=all_realtime.total,
+            saved_usd=_saved(cost, all_realtime),
+            unpriced=cost.missing,
+            by_tier={tier: tally.summary() for tier, tally in sorted(self.tiers.items())},
             succeeded=self.succeeded,
             failed=self.failed,
             attempts=self.attempts,
@@ -130,10 +233,17 @@ class _ProviderTally:
         )
 
 
-class Tally(Observer):
-    """Counts results as they finish."""
+def _saved(cost: Money, all_realtime: Money) -> float | None:
+    if cost.total is None or all_realtime.total is None:
+        return None
+    return round(all_realtime.usd - cost.usd, 9)
 
-    def __init__(self) -> None:
+
+class Tally(Observer):
+    """Counts results as they finish. ``price_of`` gives the prices of a provider, by its name."""
+
+    def __init__(self, price_of: Callable[[str], Pricer | None] = lambda _: None) -> None:
+        self._price_of = price_of
         self.succeeded = 0
         self.failed = 0
         self.skipped = 0
@@ -155,7 +265,9 @@ class Tally(Observer):
             self._of(event.provider).attempts += 1
 
     def _of(self, provider: str) -> _ProviderTally:
-        return self._providers.setdefault(provider, _ProviderTally())
+        if provider not in self._providers:
+            self._providers[provider] = _ProviderTally(self._price_of)
+        return self._providers[provider]
 
     def request_finished(self, result: Result) -> None:
         self.succeeded += result.status == "ok"
@@ -173,6 +285,8 @@ class Tally(Observer):
         """Sum up. ``total`` is the number of inputs, ``elapsed`` the seconds of the run phase of this process, and
         ``done_before`` the requests earlier processes had finished."""
         finished = self.succeeded + self.failed + self.skipped - done_before
+        money = [tally.money() for tally in self._providers.values()]
+        cost, all_realtime = Money(one for one, _ in money), Money(one for _, one in money)
         return Summary(
             run_id=run_id,
             total=total,
@@ -183,6 +297,9 @@ class Tally(Observer):
             requests_per_s=round(finished / elapsed, 3) if elapsed > 0 else 0.0,
             latency_s=self._latencies.summary(),
             attempts=sum(tally.attempts for tally in self._providers.values()),
+            cost_usd=cost.total,
+            cost_all_realtime_usd=all_realtime.total,
+            saved_usd=_saved(cost, all_realtime),
             by_provider={name: tally.summary() for name, tally in sorted(self._providers.items())},
             resumable=resumable,
         )

@@ -63,7 +63,7 @@ class Run:
     ) -> None:
         self.run_id = run_id or new_run_id(spec.clock)
         self.total = total
-        self.tally = Tally()
+        self.tally = Tally({lane.name: lane.price for lane in spec.lanes}.get)
         self._audience = Audience(spec.observers)
         self._clock = spec.clock
         self._engine = Engine(msgspec.structs.replace(spec, observers=(self.tally, *spec.observers)), consumer)

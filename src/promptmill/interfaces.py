@@ -16,7 +16,7 @@ import msgspec
 
 from promptmill.errors import ProviderError
 from promptmill.jsontext import JSON
-from promptmill.models import BadRow, Request, Response, Result, Row, TokenEstimate
+from promptmill.models import BadRow, Request, Response, Result, Row, Tier, TokenEstimate
 
 BYTES_PER_TOKEN: Final = 3.5
 """Offline estimate of input tokens: a slight overestimate over eight kinds of text, measured against o200k."""
@@ -61,6 +61,15 @@ class Provider(Opened):
 
     concurrency: int | None = None
     """How many calls at once suit it when the user says nothing; None leaves it to the engine."""
+
+    price_vendor: str | None = None
+    """Whose prices apply, by the id in the price table (genai-prices). None: nobody knows what a call costs."""
+
+    free: bool = False
+    """Whether calls cost nothing, as those of a model in this process."""
+
+    tier: Tier = "realtime"
+    """How its calls are meant to be billed; a response says how they were."""
 
     def estimate(self, request: Request) -> TokenEstimate:
         """Tokens this request will take, without asking anyone."""

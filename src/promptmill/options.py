@@ -11,7 +11,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar
 
 import msgspec
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -165,6 +166,8 @@ class BuildContext(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the user allowed components that run code named in the job file."""
     run_id: str = ""
     """The run the component is built for, the same however often it is resumed; empty where there is none yet."""
+    planning: bool = False
+    """Whether it is only asked for estimates and prices, and never opened: it needs no secret and runs no code."""
 
 
 class Options(BaseModel, Generic[C]):
@@ -202,16 +205,42 @@ class Limits(BaseModel):
     otpm: float | None = Field(None, gt=0, description="Output tokens a minute.")
 
 
+class Price(BaseModel):
+    """What tokens cost here, in US dollars a million. What is given wins over the price table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    input: float | None = Field(None, ge=0, description="USD a million input tokens.")
+    output: float | None = Field(None, ge=0, description="USD a million output tokens, reasoning included.")
+    cached_input: float | None = Field(None, ge=0, description="USD a million cached input tokens; default: as input.")
+    vendor: str | None = Field(
+        None, min_length=1, description="Whose prices of the price table apply, where the provider cannot know."
+    )
+    flex_discount: float | None = Field(None, ge=0, le=1, description="What flex takes off the price, e.g. 0.5.")
+    batch_discount: float | None = Field(None, ge=0, le=1, description="What a batch takes off the price, e.g. 0.5.")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.input is None) != (self.output is None):
+            raise ValueError("a price needs both `input` and `output`; write 0 for what costs nothing")
+        if self.input is None and self.cached_input is not None:
+            raise ValueError("a price with `cached_input` needs `input` and `output` too")
+        if self.input is not None and self.vendor is not None:
+            raise ValueError("a price is either given by `input` and `output` or is that of a `vendor`, not both")
+        return self
+
+
 class ProviderOptions(Options[Provider]):
     """Base of a provider's options; the fields here are the engine's."""
 
     kind = "provider"
-    how_only = frozenset({"max_concurrency", "limits", "timeout"})
+    how_only = frozenset({"max_concurrency", "limits", "timeout", "price"})
 
     model: str | None = Field(None, description="The model that answers.")
     max_concurrency: int | None = Field(None, ge=1, description="Calls in flight at once.")
     limits: Limits = Limits()
     timeout: Duration = Field(600.0, description="Seconds one call may take, e.g. 60s.")
+    price: Price | None = Field(None, description="What its tokens cost; default: by the price table.")
 
 
 class SourceOptions(Options[Source]):

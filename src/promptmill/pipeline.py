@@ -11,12 +11,14 @@ from typing import Any, Final, Self, TypeAlias
 
 import anyio
 import msgspec
+from anyio import to_thread
 
 from promptmill._delivery import Consumer
 from promptmill._engine import EngineSpec, Entry, StopWhen
 from promptmill._entries import entries_of
 from promptmill._journal import Journal
-from promptmill._lane import LaneSpec
+from promptmill._lane import LaneSpec, Pricer
+from promptmill._pricing import PriceTable, Tariff
 from promptmill._registry import Registry
 from promptmill._report import Summary
 from promptmill._routing import Route, Router
@@ -80,6 +82,7 @@ class Pipeline:
         if routes is None and len(providers) > 1:
             raise JobError(f"there are {len(providers)} providers and no routes", code="E0230")
         self._providers = dict(providers)
+        self._prices = PriceTable(clock or SystemClock())
         self._router = Router(routes or [Route(next(iter(providers)))], list(providers))
         self._context = BuildContext(
             name="retry", base_dir=base_dir or Path.cwd(), clock=clock or SystemClock(), allow_code=allow_code
@@ -205,8 +208,14 @@ class Pipeline:
         for name, given in self._providers.items():
             lane = self._lane(name, given)
             await stack.enter_async_context(lane.provider)
-            lanes.append(lane)
+            lanes.append(msgspec.structs.replace(lane, price=await self._pricer(lane.provider, given)))
         return lanes
+
+    async def _pricer(self, provider: RealtimeProvider, given: ProviderOptions | RealtimeProvider) -> Pricer:
+        tariff = Tariff(provider, given.price if isinstance(given, ProviderOptions) else None, self._prices)
+        if tariff.uses_table:
+            await to_thread.run_sync(tariff.load)
+        return tariff.cost
 
     def _lane(self, name: str, given: ProviderOptions | RealtimeProvider) -> LaneSpec:
         if isinstance(given, RealtimeProvider):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from promptmill._report import Tally
 from promptmill.cli.summary import MOST_CODES, lines_of
 from promptmill.errors import Throttled
@@ -53,11 +55,22 @@ def test_a_run_with_everything() -> None:
     ]
     assert shown[7:] == [
         "throughput   9.6 requests/s",
+        "cost         not known for 1,200 of 1,200 answers",
         "",
-        "provider     ok  failed  calls  tokens in  tokens out",
-        "fast      1,200       0  1,201  1,200,000     600,000",
-        "slow          0       3      0          -           -",
+        "provider     ok  failed  calls  tokens in  tokens out  cost",
+        "fast      1,200       0  1,201  1,200,000     600,000     -",
+        "slow          0       3      0          -           -     -",
     ]
+
+
+def test_the_cost_and_what_was_saved() -> None:
+    tally = Tally({"cheap": lambda *_: 0.1}.get)
+    tally.request_finished(msgspec.structs.replace(ok(), cost_usd=1.25, tier="realtime"))
+    assert "cost         $1.25" in lines(tally, total=1, elapsed=1.0)
+    tally.request_finished(msgspec.structs.replace(ok("cheap"), cost_usd=0.05, tier="flex"))
+    shown = lines(tally, total=2, elapsed=1.0)
+    assert "cost         $1.30, $0.050 less than all in realtime" in shown
+    assert [line.split()[-1] for line in shown[-2:]] == ["$0.050", "$1.25"]
 
 
 def test_only_the_commonest_codes_are_told() -> None:

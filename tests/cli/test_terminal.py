@@ -155,3 +155,18 @@ class TestRedirected:
 )
 def test_durations_read_as_people_say_them(seconds: float, shown: str) -> None:
     assert terminal.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [
+        (0.0, "$0.00"),
+        (0.000173, "$0.00017"),
+        (0.0999, "$0.100"),
+        (0.5, "$0.50"),
+        (1.0, "$1.00"),
+        (12345.678, "$12,345.68"),
+    ],
+)
+def test_dollars(usd: float, shown: str) -> None:
+    assert terminal.dollars(usd) == shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from promptmill._report import ProviderSummary, Summary, Tally
-from promptmill.cli.terminal import duration
+from promptmill.cli.terminal import dollars, duration
 
 MOST_CODES = 10
 
@@ -24,13 +24,23 @@ def lines_of(summary: Summary, tally: Tally) -> Iterator[str]:
     if latency.mean is not None and latency.p95 is not None:
         yield f"latency      {duration(latency.mean)} on average, 95 % within {duration(latency.p95)}"
     yield f"throughput   {summary.requests_per_s:,.1f} requests/s"
+    if summary.succeeded:
+        yield f"cost         {_cost(summary)}"
     yield from _table(summary.by_provider)
+
+
+def _cost(summary: Summary) -> str:
+    unpriced = sum(one.unpriced for one in summary.by_provider.values())
+    if summary.cost_usd is None:
+        return f"not known for {unpriced:,} of {summary.succeeded:,} answers"
+    saved = f", {dollars(summary.saved_usd)} less than all in realtime" if summary.saved_usd else ""
+    return dollars(summary.cost_usd) + saved
 
 
 def _table(providers: dict[str, ProviderSummary]) -> Iterator[str]:
     if not providers:
         return
-    head = ("provider", "ok", "failed", "calls", "tokens in", "tokens out")
+    head = ("provider", "ok", "failed", "calls", "tokens in", "tokens out", "cost")
     rows = [head, *(_row(name, one) for name, one in providers.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     yield ""
@@ -41,4 +51,5 @@ def _table(providers: dict[str, ProviderSummary]) -> Iterator[str]:
 
 def _row(name: str, one: ProviderSummary) -> tuple[str, ...]:
     numbers = (one.succeeded, one.failed, one.attempts, one.input_tokens, one.output_tokens)
-    return (name, *("-" if number is None else f"{number:,}" for number in numbers))
+    cost = "-" if one.cost_usd is None else dollars(one.cost_usd)
+    return (name, *("-" if number is None else f"{number:,}" for number in numbers), cost)
