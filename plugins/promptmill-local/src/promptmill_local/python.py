@@ -92,6 +92,10 @@ def load_function(target: str, base_dir: Path) -> Function:
     return function
 
 
+def _not_loaded(request: Request) -> Answer:
+    raise RuntimeError(f"a provider built for planning was asked to answer {request.id!r}")
+
+
 class PythonOptions(ProviderOptions):
     """A function in this process answers. It is code, so the user must allow it: ``--allow-code``."""
 
@@ -101,6 +105,8 @@ class PythonOptions(ProviderOptions):
     slots: int = Field(1, ge=1, description="Threads that may be in a plain function at once.")
 
     def build(self, context: BuildContext) -> FunctionProvider:
+        if context.planning:
+            return FunctionProvider(_not_loaded, slots=self.slots, model=self.model)
         if not context.allow_code:
             raise PluginError(
                 f"provider {context.name!r} runs code that the job file names: {self.target!r}",

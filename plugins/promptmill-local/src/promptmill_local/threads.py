@@ -49,6 +49,8 @@ class ThreadedProvider(RealtimeProvider):
         stuck_after: seconds a new call waits for a slot when every slot is held by an abandoned call.
     """
 
+    free = True
+
     def __init__(
         self,
         *,

@@ -44,6 +44,11 @@ def is_official(base_url: str) -> bool:
     return parts.scheme == "https" and _is_official_host(parts)
 
 
+def has_listed_prices(url: str) -> bool:
+    """Whether calls of ``url`` cost what OpenAI's price list says. Its regional hosts charge more for some models."""
+    return urlsplit(url).hostname == _OFFICIAL_HOST
+
+
 def _is_official_host(parts: SplitResult) -> bool:
     host = parts.hostname or ""
     return host == _OFFICIAL_HOST or host.endswith("." + _OFFICIAL_HOST)

@@ -32,6 +32,7 @@ class OpenAIEmbeddings(RealtimeProvider):
 
     def __init__(self, endpoint: Endpoint, *, model: str, extra_body: Mapping[str, JSON]) -> None:
         self.model = model
+        self.price_vendor = endpoint.price_vendor()
         self._endpoint = endpoint
         self._extra_body = extra_body
 

@@ -15,10 +15,14 @@ from promptmill.interfaces import Opened
 from promptmill.jsontext import JSON
 from promptmill.models import Response
 from promptmill.secrets import MASK, Secret
+from promptmill_openai.address import has_listed_prices
 from promptmill_openai.failures import failure_of_reply
 
 _SHORTEST_SECRET: Final = 8
 """Characters. Local servers are given keys like ``EMPTY``: masking those would only spoil messages."""
+
+_LISTED_TIERS: Final = frozenset({None, "auto", "default", "flex"})
+"""Others, such as ``priority``, are dearer than realtime."""
 
 
 class Endpoint(Opened):
@@ -41,6 +45,10 @@ class Endpoint(Opened):
         self._connections = connections
         self._clock = clock
         self._client: HttpClient | None = None
+
+    def price_vendor(self, service_tier: str | None = None) -> str | None:
+        """The price table's name for OpenAI where its prices of realtime or flex hold; None where nobody knows."""
+        return "openai" if has_listed_prices(self.url) and service_tier in _LISTED_TIERS else None
 
     async def aopen(self) -> None:
         if self.key is not None:

@@ -35,6 +35,8 @@ class OpenAIResponses(RealtimeProvider):
         self, endpoint: Endpoint, *, model: str, service_tier: str | None = None, extra_body: Mapping[str, JSON]
     ) -> None:
         self.model = model
+        self.price_vendor = endpoint.price_vendor(service_tier)
+        self.tier = "flex" if service_tier == "flex" else "realtime"
         self._endpoint = endpoint
         self._defaults: dict[str, JSON] = {} if service_tier is None else {"service_tier": service_tier}
         self._extra_body = extra_body

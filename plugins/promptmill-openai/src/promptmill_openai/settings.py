@@ -88,7 +88,7 @@ class OpenAIOptions(ProviderOptions):
 
     def _key(self, base_url: str, context: BuildContext) -> Secret | None:
         """The key for this server. The default key belongs to OpenAI and goes nowhere else."""
-        if self.api_key is None and not is_official(base_url):
+        if context.planning or (self.api_key is None and not is_official(base_url)):
             return None
         if self.api_key is None and not os.environ.get(KEY_VARIABLE):
             raise UsageError(
