@@ -19,7 +19,7 @@ from promptmill._config.spec import NOT_YET, JobSpec, StopWhenSpec, TemplateSpec
 from promptmill._registry import Registry
 from promptmill.cli.main import app
 from promptmill.http import HttpSettings
-from promptmill.options import Limits, ProviderOptions
+from promptmill.options import Limits, Price, ProviderOptions
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGES = (REFERENCE / "job-file.md", REFERENCE / "cli.md")
@@ -29,11 +29,18 @@ PARTS: dict[str, type[BaseModel]] = {
     "template": TemplateSpec,
     "provider": ProviderOptions,
     "limits": Limits,
+    "price": Price,
     "http": HttpSettings,
     "route": RouteSpec,
     "stop_when": StopWhenSpec,
 }
-_SECTIONS = {"Limits": "limits", "HttpSettings": "http", "StopWhenSpec": "stop_when", "MessageSpec": "messages"}
+_SECTIONS = {
+    "Limits": "limits",
+    "Price": "price",
+    "HttpSettings": "http",
+    "StopWhenSpec": "stop_when",
+    "MessageSpec": "messages",
+}
 _TYPES = {
     "string": "text",
     "integer": "whole number",
