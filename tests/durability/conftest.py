@@ -83,7 +83,6 @@ class World:
     def start(self, *options: str, prefix: Sequence[str] = (), **settings: Any) -> subprocess.Popen[str]:
         command = [*prefix, *PROGRAM, "run", "job.yaml", "--json", "-q", *options]
         pipe = subprocess.PIPE
-        settings.setdefault("env", {**os.environ, "PROMPTMILL_DEBUG": "1"})
         return subprocess.Popen(command, cwd=self.root, stdout=pipe, stderr=pipe, text=True, **settings)
 
     def run(self, *options: str, **settings: Any) -> tuple[int, str, dict[str, Any]]:

@@ -83,7 +83,7 @@ def stamp(path: Path) -> int:
 
 def killed(world: Any, aim: Aim, chance: random.Random) -> bool:
     """Start the program and kill it when ``aim`` says so. False when it was quicker."""
-    process: subprocess.Popen[str] = world.start()
+    process: subprocess.Popen[str] = world.start(env={**os.environ, "PROMPTMILL_DEBUG": "1"})
     deadline = time.monotonic() + PATIENCE
     aim(chance, world, lambda: process.poll() is None and time.monotonic() < deadline)
     done = process.poll() is not None
