@@ -14,6 +14,7 @@ import msgspec
 from anyio import to_thread
 
 from promptmill._delivery import Consumer
+from promptmill._descriptors import most_connections
 from promptmill._engine import EngineSpec, Entry, StopWhen
 from promptmill._entries import entries_of
 from promptmill._journal import Journal
@@ -217,6 +218,11 @@ class Pipeline:
             await to_thread.run_sync(tariff.load)
         return tariff.cost
 
+    def _possible(self, concurrency: int) -> int:
+        """No more than this lane's share of the file descriptors: running out of them only makes calls fail."""
+        most = most_connections()
+        return concurrency if most is None else max(min(concurrency, most // len(self._providers)), 1)
+
     def _lane(self, name: str, given: ProviderOptions | RealtimeProvider) -> LaneSpec:
         if isinstance(given, RealtimeProvider):
             return LaneSpec(
@@ -232,7 +238,7 @@ class Pipeline:
         return LaneSpec(
             name=name,
             provider=provider,
-            concurrency=given.max_concurrency or provider.concurrency or DEFAULT_CONCURRENCY,
+            concurrency=self._possible(given.max_concurrency or provider.concurrency or DEFAULT_CONCURRENCY),
             timeout=given.timeout,
             calls_per_second=limits.pop("rps", None),
             limits=limits,
