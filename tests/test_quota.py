@@ -182,3 +182,14 @@ def test_a_wait_is_never_negative() -> None:
     pacer = Pacer({"rpm": 60}, clock)
     clock.run(clock.sleep, 1_000)
     assert pacer.wait(TokenEstimate(1)) == 0
+
+
+@given(st.lists(ESTIMATES, min_size=1, max_size=50))
+def test_what_is_owed_is_how_long_it_takes(estimates: list[TokenEstimate]) -> None:
+    limits = {"rpm": 600.0, "tpm": 100_000.0}
+    pacer = Pacer(limits, VirtualClock())
+    for estimate in estimates:
+        pacer.charge(estimate)
+    for name, seconds in pacer.owed().items():
+        total = sum(cost(name, estimate) for estimate in estimates)
+        assert seconds == pytest.approx(60 * total / limits[name] / TARGET_UTILISATION)

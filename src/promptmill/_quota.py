@@ -81,5 +81,10 @@ class Pacer:
         for dimension in self._dimensions:
             dimension.charge(dimension.cost(estimate), now)
 
+    def owed(self) -> dict[str, float]:
+        """Seconds until what was charged is paid off, by limit: how long a sole user of it needs."""
+        now = self._clock.now()
+        return {d.name: max(d.arrival - d.burst - now, 0.0) for d in self._dimensions}
+
     def __bool__(self) -> bool:
         return bool(self._dimensions)

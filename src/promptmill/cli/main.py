@@ -15,7 +15,7 @@ from promptmill.cli import errors
 from promptmill.cli.terminal import tell
 from promptmill.errors import PluginError, PromptmillError
 
-_COMMAND_ORDER = ("init", "check", "run", "plugins", "schema")
+_COMMAND_ORDER = ("init", "check", "plan", "run", "plugins", "schema")
 
 _HELP = """Push many prompts through language models: fast, cheaply, none lost.
 
