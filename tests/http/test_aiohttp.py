@@ -26,6 +26,13 @@ async def test_the_password_file_of_the_user_is_not_used(monkeypatch: pytest.Mon
         assert "authorization" not in server.requests[0].headers
 
 
+async def test_the_default_headers_of_the_library_are_not_sent() -> None:
+    async with BadServer([http_reply()]) as server, open_client(HttpSettings()) as client:
+        await client.post(server.url, headers={"x-own": "1"}, body=b"{}", timeout=5)
+    sent = {"host", "x-own", "content-length", "accept-encoding", "user-agent"}
+    assert set(server.requests[0].headers) == sent
+
+
 async def test_sockets_notice_a_vanished_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[socket.socket] = []
     real = socket.socket.setsockopt

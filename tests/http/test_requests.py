@@ -40,10 +40,14 @@ async def test_headers_may_override_ours(client: HttpClient) -> None:
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
-async def test_no_content_type_is_made_up(client: HttpClient) -> None:
+async def test_no_header_is_made_up(client: HttpClient) -> None:
     async with BadServer() as server:
         await client.post(server.url, headers={}, body=b"x", timeout=5)
-    assert "content-type" not in server.requests[0].headers
+        await client.post(server.url, headers={"content-type": "text/plain"}, body=b"x", timeout=5)
+        await client.post(server.url, headers={"Content-Type": "text/plain"}, body=b"x", timeout=5)
+    made_up = {"content-type", "cookie", "authorization"}
+    assert [made_up & set(one.headers) for one in server.requests] == [set(), {"content-type"}, {"content-type"}]
+    assert [one.headers.get("content-type") for one in server.requests] == [None, "text/plain", "text/plain"]
 
 
 async def test_get_has_no_body(client: HttpClient) -> None:

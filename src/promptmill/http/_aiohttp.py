@@ -23,6 +23,7 @@ from promptmill.http._inflating import ACCEPT_ENCODING, decoded, too_large, wire
 from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
 
 _TARGETS_KEPT: Final = 256
+_TIMEOUTS_KEPT: Final = 16
 _PROXIES: Final = ("http", "https")
 _LONGEST_HEADER: Final = 64 * 1024
 _MOST_HEADERS: Final = 256
@@ -38,6 +39,7 @@ class AiohttpClient(HttpClient):
         self._connections = connections
         self._limit = settings.max_response_bytes
         self._target = lru_cache(_TARGETS_KEPT)(self._prepare)
+        self._clock = lru_cache(_TIMEOUTS_KEPT)(self._set_clock)
 
     async def aopen(self) -> None:
         options = socket_options()
@@ -53,7 +55,6 @@ class AiohttpClient(HttpClient):
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"accept-encoding": ACCEPT_ENCODING, "user-agent": USER_AGENT},
-            skip_auto_headers=("accept", "content-type"),
             auto_decompress=False,
             # Proxies are looked up here, once per URL: aiohttp would use two threads for each request, and read .netrc.
             trust_env=False,
@@ -81,10 +82,9 @@ class AiohttpClient(HttpClient):
                 headers=headers,
                 allow_redirects=False,
                 proxy=target.proxy_url,
-                timeout=aiohttp.ClientTimeout(
-                    total=timeout if timeout < math.inf else None,
-                    sock_connect=min(self._settings.connect_timeout, timeout),
-                ),
+                # Naming headers to skip makes aiohttp copy them all, so only where it would add one.
+                skip_auto_headers=None if "content-type" in headers else ("content-type",),
+                timeout=self._clock(timeout),
                 middlewares=(attempt,),
             )
         except FOREIGN as error:
@@ -99,7 +99,9 @@ class AiohttpClient(HttpClient):
             response.close()
 
     async def _read(self, response: aiohttp.ClientResponse) -> HttpResponse:
-        headers = {name.lower(): _clean(value) for name, value in response.headers.items()}
+        headers = {
+            name.lower(): value if value.isascii() else _clean(value) for name, value in response.headers.items()
+        }
         encoding = headers.get("content-encoding", "").strip().lower()
         most = wire_limit(self._limit, encoding)
         content = response.content
@@ -115,6 +117,12 @@ class AiohttpClient(HttpClient):
         if len(body) > most:
             raise too_large(self._limit, response.status)
         return HttpResponse(response.status, headers, await decoded(body, encoding, self._limit, response.status))
+
+    def _set_clock(self, timeout: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=timeout if timeout < math.inf else None,
+            sock_connect=min(self._settings.connect_timeout, timeout),
+        )
 
     def _prepare(self, url: str) -> _Target:
         try:
@@ -133,8 +141,12 @@ class _Target(msgspec.Struct, frozen=True):
 
 
 class _Request(aiohttp.ClientRequest):
-    """Remembers whether it got a connection. Before that, no byte of it can have left."""
+    """Remembers whether it got a connection. Before that, no byte of it can have left.
 
+    It has the headers it was given: aiohttp would add ``accept``.
+    """
+
+    DEFAULT_HEADERS: dict[Any, str] = {}  # noqa: RUF012 - aiohttp declares it so
     connected = False
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
@@ -185,4 +197,4 @@ def _socket(address: Any, options: list[tuple[int, int, int]]) -> socket.socket:
 
 def _clean(value: str) -> str:
     """A header value without the surrogates that stand for bytes which are not UTF-8."""
-    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
