@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -84,10 +84,15 @@ class DurableFile:
 
     def write(self, data: bytes) -> None:
         """Append all of ``data``, however many calls it takes."""
-        with self._fatal("written", "E0602"):
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+        # Not in `_fatal`, which takes longer than the writing: this is called twice for each request.
+        self._refuse_if_broken("E0602")
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError as error:
+            self._broken = True
+            raise _refusal(self.path, "written", "E0602", error) from error
 
     def fsync(self) -> None:
         """Return when everything written is on the disk."""
@@ -106,10 +111,13 @@ class DurableFile:
             with _naming(self.path, "closed", "E0602"):
                 os.close(descriptor)
 
-    @contextmanager
-    def _fatal(self, verb: str, code: str) -> Iterator[None]:
+    def _refuse_if_broken(self, code: str) -> None:
         if self._broken:
             raise StorageError(f"{str(self.path)!r} failed before and is not written any more", code=code)
+
+    @contextmanager
+    def _fatal(self, verb: str, code: str) -> Iterator[None]:
+        self._refuse_if_broken(code)
         try:
             with _naming(self.path, verb, code):
                 yield
@@ -150,8 +158,8 @@ def remove(path: Path) -> None:
     Raises:
         StorageError: the system refuses.
     """
-    with _naming(path, "deleted", "E0604"):
-        path.unlink(missing_ok=True)
+    with _naming(path, "deleted", "E0604"), suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - the durable operations call the system by its own names
 
 
 def make_directory(path: Path) -> None:
@@ -162,8 +170,8 @@ def make_directory(path: Path) -> None:
     """
     if not path.is_dir():
         make_directory(path.parent)
-        with _naming(path, "made", "E0601"):
-            path.mkdir(exist_ok=True)
+        with _naming(path, "made", "E0601"), suppress(FileExistsError):
+            os.mkdir(path)  # noqa: PTH102
         fsync_dir(path.parent)
 
 
@@ -202,9 +210,13 @@ def _naming(path: Path, verb: str, code: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise StorageError(
-            f"{str(path)!r} cannot be {verb}: {reason}",
-            code=code,
-            hint="check the disk space, the permissions and the disk, then run the same command again",
-        ) from error
+        raise _refusal(path, verb, code, error) from error
+
+
+def _refusal(path: Path, verb: str, code: str, error: OSError) -> StorageError:
+    reason = error.strerror or type(error).__name__
+    return StorageError(
+        f"{str(path)!r} cannot be {verb}: {reason}",
+        code=code,
+        hint="check the disk space, the permissions and the disk, then run the same command again",
+    )
