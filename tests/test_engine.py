@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -506,6 +507,30 @@ def test_a_plugin_that_raises_costs_its_request_only() -> None:
     assert failed.error.code == "provider_bug"
     assert "ZeroDivisionError: plugin trouble" in failed.error.message
     assert len(bench.delivered) == 10
+
+
+def test_a_cancellation_of_the_providers_own_costs_its_request_only() -> None:
+    provider = Fake(after(0.1, asyncio.CancelledError()))
+    bench = Bench({"a": provider}, concurrency=2)
+    bench.run(entries(20))
+    assert bench.engine.stopped is None
+    assert len(bench.delivered) == 20
+    (failed,) = [one for one in bench.delivered if not one.ok]
+    assert failed.error is not None
+    assert failed.error.code == "provider_bug"
+
+
+def test_a_timeout_does_not_hide_a_later_cancellation_of_the_providers_own() -> None:
+    async def answer(request: Request) -> str:
+        if request.index == 0:
+            await anyio.sleep(100)
+        if request.index == 1:
+            raise asyncio.CancelledError
+        return "fine"
+
+    bench = Bench({"a": Fake(answer)}, concurrency=1, timeout=1.0, policy=Policy(attempts=1))
+    bench.run(entries(3))
+    assert [one.error.code if one.error else "ok" for one in bench.delivered] == ["timeout", "provider_bug", "ok"]
 
 
 def test_a_plugin_that_always_raises_stops_the_run() -> None:

@@ -284,7 +284,7 @@ class Engine:
         else:
             await self._fail(lane, work, failure, latency)
 
-    async def broke(self, lane: Lane, work: Work, error: Exception, latency: float) -> None:
+    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float) -> None:
         """The provider raised something that is no ProviderError: its bug, this request's bad luck."""
         trace = "".join(traceback.format_exception(error, limit=-3))
         failure = Permanent(f"provider {lane.name!r} raised {trace}", code="provider_bug")

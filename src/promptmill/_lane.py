@@ -6,6 +6,7 @@ and for the pacer, the others wait for their turn, so there is one waiter a lane
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
@@ -70,7 +71,7 @@ class Outcome(Protocol):
 
     async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None: ...
 
-    async def broke(self, lane: Lane, work: Work, error: Exception, latency: float) -> None: ...
+    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float) -> None: ...
 
 
 class Lane:
@@ -259,9 +260,20 @@ class Lane:
             outcome = self._outcome.failed(self, work, failure, self._clock.now() - started)
         except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
             outcome = self._outcome.broke(self, work, error, self._clock.now() - started)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            # The provider's own: let through, it would end all workers without a word, and the run with them.
+            outcome = self._outcome.broke(self, work, error, self._clock.now() - started)
         else:
             self.reached = True
             outcome = self._outcome.succeeded(self, work, response, self._clock.now() - started)
         finally:
             self.in_flight -= 1
         await outcome
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants this task to end, rather than what it waited for."""
+    task = asyncio.current_task()
+    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)
