@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from promptmill import _app
@@ -221,3 +222,25 @@ async def test_an_output_that_cannot_be_opened_stops_before_any_provider(
         await prepare(prompts("a")).run()
     assert caught.value.exit_code == 6
     assert recorded.opened == []
+
+
+async def test_a_cancelled_run_lets_go_of_everything_and_can_go_on(
+    prepare: Prepare, recorded: Recorded, tmp_path: Path
+) -> None:
+    job = prepare(prompts("a", "b"))
+    with anyio.CancelScope() as scope:
+        await job.run(on_start=lambda _: scope.cancel())
+    assert scope.cancelled_caught
+    outcome = await job.run()
+    assert (outcome.stopped, outcome.summary.succeeded) == (None, 2)
+    assert [one["text"] for one in records(tmp_path)] == ["A", "B"]
+    assert recorded.texts == ["a", "b"]
+
+
+async def test_a_run_cancelled_before_it_began_can_be_begun(prepare: Prepare, tmp_path: Path) -> None:
+    job = prepare(prompts("a", "b"))
+    with anyio.CancelScope() as scope:
+        await job.run(on_plan=lambda *_: scope.cancel())
+    assert scope.cancelled_caught
+    await job.run()
+    assert [one["text"] for one in records(tmp_path)] == ["A", "B"]

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from promptmill import Message, Pipeline, Request, Response, Route, RunStopped, StopWhen
-from promptmill.errors import AuthFailed, InputError, JobError, Permanent, ProviderError
+from promptmill.errors import AuthFailed, InputError, JobError, Permanent, ProviderError, StartError
 from promptmill.interfaces import Decision, Fail, RealtimeProvider
 from promptmill.models import Usage
 from promptmill.sinks.memory import MemorySink
@@ -39,6 +39,7 @@ class Held(RealtimeProvider):
         self.opened += 1
 
     async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()  # as one that has connections to close
         self.opened -= 1
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
@@ -205,6 +206,18 @@ async def test_an_open_pipeline_keeps_its_providers_open() -> None:
         assert provider.opened == 1
         await opened.gather(["b"])
     assert provider.opened == 0
+
+
+async def test_a_pipeline_that_cannot_be_opened_leaves_nothing_open() -> None:
+    class Unreachable(Held):
+        async def aopen(self) -> None:
+            raise StartError("nobody there")
+
+    first = Held()
+    both = Pipeline({"a": first, "b": Unreachable()}, [Route("a")])
+    with pytest.raises(StartError):
+        await both.__aenter__()
+    assert first.opened == 0
 
 
 async def test_the_summary_counts() -> None:

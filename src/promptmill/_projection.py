@@ -103,7 +103,8 @@ class Projection:
             await self._more()
 
     async def aclose(self) -> None:
-        await self._sink.aclose()
+        with anyio.CancelScope(shield=True):
+            await self._sink.aclose()
 
     async def _more(self) -> None:
         """Wait for news; but not for long when something is not committed."""

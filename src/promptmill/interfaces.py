@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self, TypeAlias
 
+import anyio
 import msgspec
 
 from promptmill.errors import ProviderError
@@ -45,7 +46,9 @@ class Opened(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        # A cancelled task would be cancelled again at the first thing the closing waits for.
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
 
 
 class Provider(Opened):

@@ -96,8 +96,9 @@ class Pipeline:
         self._lanes: list[LaneSpec] = []
 
     async def __aenter__(self) -> Self:
-        self._stack = AsyncExitStack()
-        self._lanes = await self._open(self._stack)
+        async with AsyncExitStack() as stack:
+            self._lanes = await self._open(stack)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
