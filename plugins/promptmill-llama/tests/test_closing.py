@@ -111,11 +111,13 @@ anyio.run(main)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("burners")
 @pytest.mark.parametrize(
     ("turns", "seconds"),
-    [(5, 180), pytest.param(300, 3600, marks=[pytest.mark.heavy, pytest.mark.timeout(4000)])],
+    [
+        pytest.param(5, 180, marks=pytest.mark.timeout(300)),
+        pytest.param(200, 3600, marks=[pytest.mark.heavy, pytest.mark.timeout(4000)]),
+    ],
 )
 def test_opening_and_closing_often_never_hangs(smollm: Path, turns: int, seconds: int) -> None:
     command = [sys.executable, "-c", ONE_PROCESSOR + OFTEN, str(smollm), str(turns), str(seconds)]
