@@ -66,8 +66,8 @@ class CommitOrder:
             return group
         if self.at >= self._journal.last_seq:
             return []
-        last = self._journal.last_seq
-        rows = await self._journal.ask(lambda store: store.records(self.at, READ_ROWS))
+        # Asked in the writer's thread: here the number may be one of a transaction that will be rolled back.
+        rows, last = await self._journal.ask(lambda store: (store.records(self.at, READ_ROWS), store.last_seq))
         if not rows:
             self.at = last  # all that is left before this point has been superseded
         return [(seq, _decode(record)) for seq, record in rows]
