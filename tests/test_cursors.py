@@ -34,7 +34,7 @@ class Glimpsed:
 async def test_results_that_were_rolled_back_are_not_passed_over(tmp_path: Path) -> None:
     async with Journal(tmp_path, SystemClock()) as journal:
         await journal.ask(lambda store: store.append(finished(0)))
-        cursor = CommitOrder(cast(Journal, Glimpsed(journal)))
+        cursor = CommitOrder(cast("Journal", Glimpsed(journal)))
         cursor.at = 1
         assert await cursor.next() == []
         await journal.ask(lambda store: store.append(finished(1, 2)))

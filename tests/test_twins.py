@@ -50,7 +50,9 @@ async def test_followers_wait_for_the_first_and_share_its_answer() -> None:
     twins.request_finished(result("the answer", id="r0", index=0, attempts=2, latency_s=1.0))
     with anyio.fail_after(5):
         await twins.news()
-    shared = list(twins.ready())
+    pairs = list(twins.ready())
+    assert [request for request, _ in pairs] == [requests[1], requests[3]]
+    shared = [one for _, one in pairs]
     assert [(one.id, one.index, one.text, one.attempts, one.latency_s) for one in shared] == [
         ("r1", 1, "the answer", 0, None),
         ("r3", 3, "the answer", 0, None),

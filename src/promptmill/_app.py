@@ -100,13 +100,15 @@ class PreparedJob:
                 await journal.ask(Store.supersede_failed)
             todo = await plan(journal, self._input, self.job.identity)
             on_plan(todo, len(journal.unknown))
+            await self._keep_order(journal)
             projections = await self._projections(sinks, journal, stack)
             run = Execution(self.job, journal, todo, projections, self._price_of)
             if todo.pending:
                 twins = await self._twins(todo, journal)
                 cache = await self._cache(stack)
                 router = Router(self.job.routes, list(self.job.providers))
-                entries = feed(self._input.entries(todo.input, todo.done), twins, cache, router)
+                rows = self._input.entries(todo.input, todo.done)
+                entries = feed(rows, twins, cache, router, lambda request, one: journal.received(request, one, b""))
                 pipeline = self._pipeline([*observers, twins, *([cache] if cache else [])])
                 await run.mill(pipeline, entries, run_id, on_start)
             else:
@@ -121,6 +123,12 @@ class PreparedJob:
             stack.push_async_callback(projection.aclose)
             await projection.open()
         return projections
+
+    async def _keep_order(self, journal: Journal) -> None:
+        """When the order has changed, how far a sink has come in the old one says nothing: all start over."""
+        if await journal.meta("order") not in (None, self.job.order):
+            await journal.ask(Store.restart_sinks)
+        await journal.put_meta("order", self.job.order)
 
     async def _cursor(self, journal: Journal) -> Cursor:
         if self.job.order == "completion":

@@ -81,11 +81,11 @@ class Twins(Observer):
         """Requests that wait for the answer of another."""
         return sum(len(followers) for followers in self._followers.values())
 
-    def ready(self) -> Iterator[Result]:
-        """The results of those whose answer has come."""
+    def ready(self) -> Iterator[tuple[Request, Result]]:
+        """Those whose answer has come, each with its result."""
         for digest in [one for one in self._followers if one in self._answers]:
             for request in self._followers.pop(digest):
-                yield shared_result(self._answers[digest], request)
+                yield request, shared_result(self._answers[digest], request)
 
     async def news(self) -> None:
         """Wait until another answer has come."""

@@ -28,6 +28,8 @@ _TRY_AGAIN: Final = frozenset({"SQLITE_FULL", "SQLITE_BUSY"})
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 
+_RESTART_SINKS: Final = "UPDATE sink SET seq = 0, position = '{}'"
+
 Row = tuple[int, bytes]
 
 
@@ -117,8 +119,13 @@ class Store:
         with self._transaction() as run:
             count = run.execute("UPDATE result SET superseded = 1 WHERE status = 'failed' AND superseded = 0").rowcount
             if count:
-                run.execute("UPDATE sink SET seq = 0, position = '{}'")
+                run.execute(_RESTART_SINKS)
         return count
+
+    def restart_sinks(self) -> None:
+        """Make all sinks start over."""
+        with self._transaction() as run:
+            run.execute(_RESTART_SINKS)
 
     def put_meta(self, key: str, value: JSON) -> None:
         with self._transaction() as run:
