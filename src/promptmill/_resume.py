@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,8 @@ from promptmill.models import BadRow, Request
 MOST_DIFFERENCES: Final = 10
 
 _START_OVER: Final = "undo the change to go on with this run, or start over with `--fresh` (the old run is kept aside)"
+
+_RETRY: Final = "if these are rows that failed and are corrected now, add `--retry-failed`"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,15 +76,12 @@ async def _plan_changed_input(journal: Journal, job_input: JobInput, known: Inpu
     moved: list[str] = []
 
     def look(entry: Request | BadRow, index: int) -> None:
-        id_ = str(index + 1) if isinstance(entry, BadRow) else entry.id
-        known_as = finished.pop(id_, None)
-        if known_as is None and isinstance(entry, BadRow):
-            known_as = finished.pop(f"row-{id_}", None)
-        done.append(known_as is not None)
-        if known_as is None:
+        id_ = entry.id if isinstance(entry, Request) else _id_of_bad_row(finished, index)
+        before, digest = finished.pop(id_, (-1, b""))
+        done.append(before >= 0)
+        if before < 0:
             return
-        before, digest = known_as
-        if digest and isinstance(entry, Request) and request_digest(entry) != digest:
+        if digest != (request_digest(entry) if isinstance(entry, Request) else b""):
             changed.append(id_)
         elif before != index:
             moved.append(id_)
@@ -92,6 +91,13 @@ async def _plan_changed_input(journal: Journal, job_input: JobInput, known: Inpu
         raise _input_changed({"changed": changed, "moved": moved, "went away": list(finished)})
     await journal.put_meta("input", msgspec.to_builtins(report))
     return Plan(input=report, done=done, added=report.rows - known.rows)
+
+
+def _id_of_bad_row(finished: Mapping[str, tuple[int, bytes]], index: int) -> str:
+    """Under which id the record of the bad row ``index`` is kept: its number, or, where that is the id of a good row,
+    its number with ``row-`` before it. Empty when it has no record."""
+    number = str(index + 1)
+    return next((id_ for id_ in (f"row-{number}", number) if finished.get(id_, (-1, b""))[0] == index), "")
 
 
 def _job_changed(saved: JSON, now: JSON) -> JobError:
@@ -110,7 +116,7 @@ def _input_changed(found: dict[str, list[str]]) -> InputError:
             names = ", ".join(repr(id_) for id_ in ids[:MOST_DIFFERENCES])
             more = f" and {len(ids) - MOST_DIFFERENCES} more" if len(ids) > MOST_DIFFERENCES else ""
             message = f"{len(ids)} rows that are answered already {verb} in the input: {names}{more}"
-            problems.append(Problem("E0341", message, None, _START_OVER))
+            problems.append(Problem("E0341", message, None, f"{_RETRY}; otherwise {_START_OVER}"))
     return InputError("the input has changed since this run began", problems=tuple(problems))
 
 
