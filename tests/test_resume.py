@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,14 @@ class World:
         lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
         (self.folder / "in.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
-    async def run(self, *, stop_after: int | None = None, retry_failed: bool = False, **changes: Any) -> _app.Outcome:
+    async def run(
+        self,
+        *,
+        stop_after: int | None = None,
+        retry_failed: bool = False,
+        before: Callable[[], None] = lambda: None,
+        **changes: Any,
+    ) -> _app.Outcome:
         job = {
             "version": 1,
             "input": {"path": "in.jsonl"},
@@ -68,6 +75,7 @@ class World:
         observers = [] if stop_after is None else [_StopAfter(stop_after)]
 
         def start(run: Run) -> None:
+            before()
             for one in observers:
                 one.watch(run)
 
@@ -154,3 +162,23 @@ async def test_a_corrected_row_is_run_when_failures_are_retried(world: World, id
     await world.run(retry_failed=True)
     assert sorted(text for _, text in world.records()) == ["A", "B"]
     assert sorted(world.calls) == ["a", "b"]
+
+
+async def test_rows_added_while_a_run_reads_them_are_left_for_the_next(world: World) -> None:
+    world.write(*rows("a", "b"))
+    outcome = await world.run(before=lambda: world.write(*rows("a", "b", "c")))
+    assert (outcome.stopped, outcome.summary.total, outcome.summary.succeeded) == (None, 2, 2)
+    outcome = await world.run()
+    assert (outcome.summary.total, outcome.summary.succeeded) == (3, 3)
+    assert world.calls == ["a", "b", "c"]
+
+
+async def test_rows_lost_while_a_run_reads_them_are_an_error(world: World) -> None:
+    world.write(*rows("a", "b", "c"))
+    with pytest.raises(InputError, match="had 3 rows when it was checked, and now it has 1") as caught:
+        await world.run(before=lambda: world.write(*rows("a")))
+    assert caught.value.calls_made
+    world.write(*rows("a", "b", "c"))
+    await world.run()
+    assert sorted(text for _, text in world.records()) == ["A", "B", "C"]
+    assert world.calls == ["a", "b", "c"]

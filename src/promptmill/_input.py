@@ -83,17 +83,31 @@ class JobInput:
         )
 
     async def entries(self, report: InputReport, done: bytearray) -> AsyncIterator[Sequence[Entry]]:
-        """What the engine is to run: every row whose index is not marked in ``done``."""
+        """What the engine is to run: every row whose index is not marked in ``done``.
+
+        Rows that have come since ``report`` was made are left for the next run.
+
+        Raises:
+            InputError: the input cannot be read any more, or has fewer rows than it had.
+        """
         index = 0
         async for group in self.source.rows():
             entries: list[Entry] = []
-            for row in group:
+            for row in group[: report.rows - index]:
                 if not done[index]:
                     made = row if isinstance(row, BadRow) else self._template.request_of(row, index)
                     entries.append(made if isinstance(made, Request) else _failed_row(made, index, report))
                 index += 1
             if entries:
                 yield entries
+            if index == report.rows:
+                return
+        if index < report.rows:
+            raise InputError(
+                f"the input had {report.rows} rows when it was checked, and now it has {index}",
+                code="E0342",
+                hint="do not change the input while a run reads it; put the rows back to go on with this run",
+            )
 
     async def _requests(self) -> AsyncIterator[Sequence[Request | BadRow]]:
         index = 0
