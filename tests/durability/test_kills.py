@@ -111,3 +111,56 @@ def test_kills_lose_nothing_and_double_nothing(make_world: Any) -> None:
         code, err, _ = world.run()
         assert code == 0, err
         world.check_finished(kills)
+
+
+ANSWERING = """
+import os, time
+from promptmill.errors import Permanent
+
+def answer(request):
+    log = os.open("calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, request.id.encode() + b"\\n")
+    os.close(log)
+    time.sleep(0.004)
+    if int(request.id[1:]) % 3 == 0 and not os.path.exists("mended"):
+        raise Permanent("not yet")
+    return "fine"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("order", ["completion", "input"])
+def test_kills_while_failed_rows_are_sent_again(make_world: Any, order: str) -> None:
+    """All sinks start over then: each ends with one record for each row, and no good answer is paid again."""
+    slots = 4
+    world = make_world(rows=150, concurrency=slots, order=order)
+    (world.root / "answering.py").write_text(ANSWERING)
+    provider = {"use": "python", "target": "answering:answer", "slots": slots}
+    world.write_job(providers={"a": provider}, input={"path": "prompts.jsonl"})
+    assert world.run("--allow-code")[0] == 1
+    failed = {record["id"] for record in world.records() if record["status"] == "failed"}
+    assert len(failed) == 50
+    (world.root / "calls").unlink()
+    (world.root / "mended").touch()
+    chance = random.Random(3)
+    kills = 0
+    for aim in (while_resuming, while_writing, while_writing, while_resuming):
+        process = world.start("--allow-code", *(["--retry-failed"] if kills % 2 == 0 else []))
+        aim(chance, world, lambda process=process: process.poll() is None)
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    code, err, summary = world.run("--allow-code", "--retry-failed")
+    assert code == 0, err
+    assert summary["succeeded"] == 150
+    calls = (world.root / "calls").read_text().split()
+    assert set(calls) == failed
+    assert len(calls) - len(failed) <= kills * slots
+    records = world.records()
+    assert sorted(record["id"] for record in records) == sorted(f"r{at}" for at in range(150))
+    assert all(record["status"] == "ok" for record in records)
+    assert world.outputs[1].read_bytes().count(b"\n") == 151
+    if order == "input":
+        assert [record["index"] for record in records] == list(range(150))
