@@ -70,7 +70,7 @@ async def _run(path: Path, settings: _Settings) -> int:
     from contextlib import AsyncExitStack
 
     from promptmill import _app
-    from promptmill.cli import errors, progress, signals, summary
+    from promptmill.cli import errors, garbage, progress, signals, summary
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=settings.allow_code)
@@ -79,6 +79,7 @@ async def _run(path: Path, settings: _Settings) -> int:
         def started(run: Run) -> None:
             call = asyncio.get_running_loop().call_soon_threadsafe
             stack.enter_context(signals.handled(signals.StagedStop(run, call)))
+            stack.enter_context(garbage.seldom_collected())
             if not settings.quiet:
                 task = asyncio.create_task(progress.show(run.progress))
                 stack.push_async_callback(_cancelled, task)
