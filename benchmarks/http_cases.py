@@ -103,20 +103,13 @@ class Comparison:
         }
 
     def _run_job(self, case: Case, cell: Cell, rows: int) -> Figures:
-        with tempfile.TemporaryDirectory(prefix="promptmill-bench-", dir=scratch()) as name:
+        with tempfile.TemporaryDirectory(prefix="promptmill-bench-", dir=processes.scratch()) as name:
             provider = openai_chat(self._server.url(cell.delay_ms), cell.concurrency)
             job = write_job(Path(name), provider, questions(self._prompt, rows))
             figures = processes.run("case_job.py", case.loop, "run", job, "--json", "--quiet", core=self._core)
         if figures["succeeded"] != rows:
             raise processes.CaseFailed(f"{figures['succeeded']} of {rows} requests of the job were answered")
         return figures
-
-
-def scratch() -> Path:
-    """Where job folders are made: beside the results, since a temporary folder may be in memory and sync for free."""
-    folder = Path(__file__).with_name("results") / "scratch"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def medians(rounds: Sequence[dict[str, Figures]]) -> dict[str, Figures]:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import measuring
-from http_cases import scratch
 from null_provider import NullOptions, NullProvider
+from processes import scratch
 
 from promptmill import Message, Pipeline, Request
 from promptmill._entries import entries_of

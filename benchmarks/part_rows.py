@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 import measuring
-from http_cases import scratch
 from jobs import questions, write_job
+from processes import scratch
 
 from promptmill._app import prepare
 from promptmill._template import InputTemplate

@@ -16,7 +16,7 @@ from typing import Any
 import machine
 import measuring
 import processes
-from http_cases import aligned, scratch
+from http_cases import aligned
 from jobs import questions, write_job
 
 Figures = dict[str, Any]
@@ -99,7 +99,7 @@ def _memory(core: int | None, scale: float) -> dict[str, float]:
 
 
 def _resume(core: int | None, rows: int) -> Figures:
-    with tempfile.TemporaryDirectory(prefix="promptmill-bench-", dir=scratch()) as name:
+    with tempfile.TemporaryDirectory(prefix="promptmill-bench-", dir=processes.scratch()) as name:
         provider = "{use: bench-null, max_concurrency: 256, last: LAST}"
         job = write_job(Path(name), provider, questions(measuring.prompt, rows))
         text = job.read_text(encoding="utf-8")

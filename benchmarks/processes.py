@@ -16,11 +16,18 @@ from machine import pinned
 HERE = Path(__file__).parent
 
 
+def scratch() -> Path:
+    """Where files are made: beside the results, since a temporary folder may be in memory and sync for free."""
+    folder = HERE / "results" / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 class CaseFailed(Exception):
     """A process that did not do what it should have done."""
 
 
-def run(script: str, *args: object, core: int | None = None, cwd: Path | None = None) -> dict[str, Any]:
+def run(script: str, *args: object, core: int | None = None) -> dict[str, Any]:
     """Run a script of this folder and return the JSON object it prints, with the figures of the whole process:
     ``process_wall_s``, ``process_cpu_s`` (user and system, all threads) and ``peak_mib``.
 
@@ -30,7 +37,7 @@ def run(script: str, *args: object, core: int | None = None, cwd: Path | None = 
     command = pinned([sys.executable, str(HERE / script), *map(str, args)], core)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment())
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -44,6 +51,12 @@ def run(script: str, *args: object, core: int | None = None, cwd: Path | None = 
         "process_cpu_s": used.ru_utime + used.ru_stime,
         "peak_mib": round(used.ru_maxrss / kib / 1024, 1),
     }
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but compiled modules are kept, as everywhere else, or each process would compile them again."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return environment | {"PYTHONPYCACHEPREFIX": str(scratch() / "compiled")}
 
 
 def _content(file: Any) -> str:
