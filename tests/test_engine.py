@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from promptmill._engine import Engine, EngineSpec, Entry, StopWhen
@@ -37,7 +38,7 @@ from promptmill.interfaces import (
     Retry,
     Sink,
 )
-from promptmill.models import ErrorInfo, Request, Response, Result
+from promptmill.models import ErrorInfo, Message, Request, Response, Result, TokenEstimate
 from promptmill.testing import request
 
 Answer = Callable[[Request], Awaitable[str]]
@@ -384,6 +385,91 @@ def test_a_provider_that_was_never_reached_stops_the_run_within_ten_seconds() ->
     assert bench.delivered == []
     assert bench.engine.stopped is not None
     assert (bench.engine.stopped.exit_code, bench.engine.stopped.code) == (3, "E0502")
+
+
+def test_a_fallback_takes_over_with_all_its_workers() -> None:
+    first, second = Fake(after(1.0, *itertools.repeat(QuotaExhausted("empty"), 10))), Fake(after(1.0))
+    bench = Bench({"a": first, "b": second}, routes=[Route("a", fallback=("b",))], concurrency=10)
+    assert bench.run(entries(10)) == pytest.approx(2.0, abs=0.01)
+    assert (second.peak, len(bench.delivered)) == (10, 10)
+
+
+def test_what_waits_for_a_slow_fallback_does_not_fill_the_memory() -> None:
+    first, second = Fake(always(QuotaExhausted("empty"))), Fake(after(1.0))
+    bench = Bench({"a": first, "b": second}, routes=[Route("a", fallback=("b",))], concurrency=100)
+    most = 0
+
+    async def watch(engine: Engine) -> None:
+        nonlocal most
+        while True:
+            most = max(most, engine.lanes["b"].retrying)
+            await anyio.sleep(0.1)
+
+    bench.run(entries(5000), during=watch)
+    assert sorted(bench.ids, key=int) == [str(at) for at in range(5000)]
+    assert 0 < most <= 400
+    assert {one.provider for one in bench.delivered} == {"b"}
+    assert max(one.attempts for one in bench.delivered) == 2
+
+
+def test_what_is_too_large_for_one_provider_goes_to_the_next() -> None:
+    small, large = Fake(after(1.0)), Fake(after(1.0))
+    bench = Bench({"a": small, "b": large}, routes=[Route("a", fallback=("b",))])
+    bench._lanes[0] = msgspec.structs.replace(bench._lanes[0], limits={"tpm": 100.0})
+    bench.run(entries(1, messages=(Message("user", "x" * 10_000),)))
+    assert (bench.only().provider, small.calls, len(large.calls)) == ("b", [], 1)
+
+
+def test_what_was_never_sent_does_not_make_a_provider_reached() -> None:
+    provider = Fake(always(NeverSent("nobody there")))
+    bench = Bench({"a": provider}, limits={"tpm": 100.0})
+
+    async def source() -> AsyncIterator[Sequence[Entry]]:
+        yield [request(id="large", index=0, messages=(Message("user", "x" * 10_000),))]
+        yield [request(id=str(at), index=at) for at in range(1, 6)]
+
+    bench.run(source())
+    assert bench.engine.stopped is not None
+    assert bench.engine.stopped.exit_code == 3
+    assert bench.ids == ["large"]
+
+
+def test_a_queue_that_cannot_be_read_stops_the_run_and_keeps_what_is_paid() -> None:
+    provider = Fake(after(5.0))
+    bench = Bench({"a": provider}, concurrency=2)
+
+    async def breaks(engine: Engine) -> None:
+        await anyio.sleep(7.0)
+
+        def fail() -> None:
+            raise StorageError("the disk is gone", code="E0620")
+
+        engine.lanes["a"]._queue.popleft = fail  # type: ignore[assignment]
+
+    bench.run(entries(100), during=breaks)
+    assert bench.engine.stopped is not None
+    assert bench.engine.stopped.exit_code == 6
+    assert len(bench.delivered) == len(provider.calls) == 4
+    assert provider.cancelled == 0
+
+
+@pytest.mark.parametrize("what", ["estimate", "complete"])
+def test_a_plugin_that_breaks_its_contract_costs_its_request_only(what: str) -> None:
+    class Sloppy(Fake):
+        def estimate(self, request: Request) -> TokenEstimate:
+            if what == "estimate" and request.index == 3:
+                raise ZeroDivisionError
+            return super().estimate(request)
+
+        async def complete(self, request: Request, *, timeout: float) -> Response:
+            response = await super().complete(request, timeout=timeout)
+            return None if what == "complete" and request.index == 3 else response  # type: ignore[return-value]
+
+    bench = Bench({"a": Sloppy(after(1.0))}, concurrency=4, limits={"rpm": 60_000.0})
+    bench.run(entries(20))
+    assert bench.engine.stopped is None
+    assert len(bench.delivered) == 20
+    assert [(one.index, one.error.code) for one in bench.delivered if one.error] == [(3, "provider_bug")]
 
 
 def test_an_unreachable_provider_with_a_fallback_does_not_stop_the_run() -> None:

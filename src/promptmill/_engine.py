@@ -266,9 +266,13 @@ class Engine:
             self.stop(_unreachable_stop(lane, failure))
             return
         else:
-            lane.reached = lane.reached or not isinstance(failure, NeverSent)
-            elapsed = self._clock.now() - (work.started or 0.0)
-            decision = self._spec.policy.decide(failure, work.lane_attempts, elapsed)
+            if latency is None:
+                # Refused here, without a call: that says nothing about the provider, and repeating it changes nothing.
+                decision = Fallback()
+            else:
+                lane.reached = lane.reached or not isinstance(failure, NeverSent)
+                elapsed = self._clock.now() - (work.started or 0.0)
+                decision = self._spec.policy.decide(failure, work.lane_attempts, elapsed)
         self._tell_attempt_failed(lane, work, failure, latency, decision)
         if isinstance(decision, Retry):
             if isinstance(failure, Throttled) and failure.retry_after is not None:
@@ -284,7 +288,7 @@ class Engine:
         else:
             await self._fail(lane, work, failure, latency)
 
-    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float) -> None:
+    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float | None) -> None:
         """The provider raised something that is no ProviderError: its bug, this request's bad luck."""
         trace = "".join(traceback.format_exception(error, limit=-3))
         failure = Permanent(f"provider {lane.name!r} raised {trace}", code="provider_bug")

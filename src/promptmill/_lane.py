@@ -20,7 +20,7 @@ from promptmill._quota import Pacer
 from promptmill._ratecap import RateCap
 from promptmill._retry import BackoffHeap
 from promptmill.clock import Clock
-from promptmill.errors import Permanent, ProviderError, QuotaExhausted, Transient
+from promptmill.errors import Permanent, ProviderError, QuotaExhausted, StorageError, Transient
 from promptmill.interfaces import RealtimeProvider
 from promptmill.models import Request, Response, Tier, Usage
 
@@ -71,7 +71,9 @@ class Outcome(Protocol):
 
     async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None: ...
 
-    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float) -> None: ...
+    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float | None) -> None: ...
+
+    def storage_failed(self, error: StorageError) -> None: ...
 
 
 class Lane:
@@ -130,8 +132,14 @@ class Lane:
         self._wake()
 
     def resume(self, work: Work) -> None:
-        """Take over a request that another lane gave up. It goes first: it has waited long enough."""
-        self._backoff.push(work, self._clock.now())
+        """Take over a request that another lane gave up. It goes first: it has waited long enough.
+
+        When many wait already it is queued, where the disk holds what memory should not.
+        """
+        if len(self._backoff) < self._most_retrying:
+            self._backoff.push(work, self._clock.now())
+        else:
+            self._queue.append(Queued(work.request, work.chain, work.attempts))
         self._wake()
 
     def retry(self, work: Work, after: float) -> None:
@@ -158,16 +166,20 @@ class Lane:
 
     def _wake(self) -> None:
         self._changed.set()
-        if self._idle <= len(self._queue) and self._workers < self.concurrency and self._group and not self._closed:
+        waiting = len(self._queue) + len(self._backoff)
+        if self._idle <= waiting and self._workers < self.concurrency and self._group and not self._closed:
             self._workers += 1
             self._idle += 1
             self._group.start_soon(self._work, name=f"lane {self.name}")
 
     async def _work(self) -> None:
-        while (work := await self._next()) is not None:
-            self._idle -= 1
-            await self._attempt(work)
-            self._idle += 1
+        try:
+            while (work := await self._next()) is not None:
+                self._idle -= 1
+                await self._attempt(work)
+                self._idle += 1
+        except StorageError as error:  # of a queue on disk: what is in flight is paid and must not be cancelled for it
+            self._outcome.storage_failed(error)
 
     async def _next(self) -> Work | None:
         """The next request that may be sent now; None when the lane is closed."""
@@ -188,7 +200,7 @@ class Lane:
         if work is None and len(self._backoff) < self._most_retrying:
             queued = self._queue.popleft()
             if queued is not None:
-                work = Work(request=queued.request, chain=queued.chain)
+                work = Work(request=queued.request, chain=queued.chain, attempts=queued.attempts)
             if self.hungry:
                 self._on_hungry()
         return work
@@ -207,6 +219,7 @@ class Lane:
         """Wait until the limits let ``work`` go, and charge it. False when it may not go or the lane closed."""
         refusal = self._refusal(work.request)
         if refusal is not None:
+            await anyio.lowlevel.checkpoint()  # a whole queue may be refused, and the other lanes want their turn
             await self._outcome.failed(self, work, refusal, None)
             return False
         if self._rate_cap:
@@ -227,7 +240,11 @@ class Lane:
         return None
 
     async def _pace(self, work: Work) -> bool:
-        estimate = self.provider.estimate(work.request)
+        try:
+            estimate = self.provider.estimate(work.request)
+        except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
+            await self._outcome.broke(self, work, error, None)
+            return False
         limit = self._pacer.oversized(estimate)
         if limit is not None:
             tokens = estimate.input_tokens + (estimate.output_tokens or 0)
@@ -239,7 +256,7 @@ class Lane:
             if self._closed:
                 return False
         self._pacer.charge(estimate)
-        return True
+        return not self._closed
 
     async def _attempt(self, work: Work) -> None:
         work.attempts += 1
@@ -253,6 +270,8 @@ class Lane:
         try:
             with anyio.fail_after(self._timeout):
                 response = await self.provider.complete(work.request, timeout=self._timeout)
+            if not isinstance(response, Response):
+                raise TypeError(f"complete() returned {type(response).__name__}, not a Response")
         except TimeoutError:
             failure = Transient(f"no answer within {self._timeout:g} s", code="timeout")
             outcome = self._outcome.failed(self, work, failure, self._clock.now() - started)

@@ -23,10 +23,11 @@ _LENGTH_BYTES: Final = 4
 
 
 class Queued(msgspec.Struct, frozen=True):
-    """A request and the names of the providers to try for it."""
+    """A request, the names of the providers to try for it, and the calls made for it on others before."""
 
     request: Request
     chain: tuple[str, ...]
+    attempts: int = 0
 
 
 class _Spool:
@@ -74,8 +75,14 @@ class _Spool:
         self.count -= 1
         if not self.count:
             self._read_at = self._write_at = 0
-            self._file.truncate(0)
+            self._truncate()
         return item
+
+    def _truncate(self) -> None:
+        try:
+            self._file.truncate(0)
+        except OSError as error:
+            raise _storage_error(error) from error
 
     def close(self) -> None:
         # Closing flushes; on a full disk that fails once more, and nobody wants the data any longer.
