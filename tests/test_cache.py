@@ -74,3 +74,22 @@ async def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cache\.db"):
         async with ResponseCache(tmp_path / "cache.db", PROVIDERS):
             pass
+
+
+async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cache\.db"):
+        async with ResponseCache(tmp_path / "file" / "cache.db", PROVIDERS):
+            pass
+
+
+async def test_answers_that_cannot_be_saved_do_not_bar_the_next(tmp_path: Path) -> None:
+    async with ResponseCache(tmp_path / "cache.db", PROVIDERS) as cache:
+        await cache.find([(request("one", index=0), "a"), (request("two", index=1), "a")])
+        cache.request_finished(result("this", index=0, provider="a"))
+        cache._new = [(b"key", None)]  # type: ignore[list-item]
+        with pytest.raises(StorageError):
+            await cache.save()
+        cache.request_finished(result("that", index=1, provider="a"))
+        await cache.save()
+        assert [one.text for one in (await cache.find([(request("two", index=2), "a")])).values()] == ["that"]

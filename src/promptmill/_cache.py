@@ -69,7 +69,7 @@ class ResponseCache(Opened, Observer):
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         try:
             return await to_thread.run_sync(function, *args, limiter=self._limiter)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(f"the cache {str(self._path)!r} failed: {error}", code="E0643") from error
 
     def _open(self) -> None:
@@ -91,10 +91,12 @@ class ResponseCache(Opened, Observer):
 
     def _write(self, new: Sequence[tuple[bytes, bytes]]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?)", new)
-        self._connection.execute("COMMIT")
+        with self._connection:  # commits, or rolls back when the disk is full: an open transaction would bar the next
+            self._connection.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?)", new)
 
     def _close(self) -> None:
-        if self._new:
-            self._write(self._new)
-        self._connection.close()
+        try:
+            if self._new:
+                self._write(self._new)
+        finally:
+            self._connection.close()
