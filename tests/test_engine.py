@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 
-from promptmill._engine import Engine, EngineSpec, Entry, StopWhen
+from promptmill._engine import Engine, EngineSpec, Entry, StopWhen, only_cause
 from promptmill._lane import LaneSpec
 from promptmill._routing import Route, Router
 from promptmill.clock import VirtualClock
@@ -22,6 +22,7 @@ from promptmill.errors import (
     Permanent,
     ProviderError,
     QuotaExhausted,
+    RunLocked,
     RunStopped,
     StorageError,
     Throttled,
@@ -69,7 +70,7 @@ class Fake(RealtimeProvider):
             self.in_flight -= 1
 
 
-def after(seconds: float, *failures: Exception) -> Answer:
+def after(seconds: float, *failures: BaseException) -> Answer:
     """Answers after ``seconds``; the first calls raise ``failures`` instead."""
     script = iter(failures)
 
@@ -444,7 +445,7 @@ def test_a_queue_that_cannot_be_read_stops_the_run_and_keeps_what_is_paid() -> N
         def fail() -> None:
             raise StorageError("the disk is gone", code="E0620")
 
-        engine.lanes["a"]._queue.popleft = fail  # type: ignore[assignment]
+        engine.lanes["a"]._queue.popleft = fail  # type: ignore[method-assign]
 
     bench.run(entries(100), during=breaks)
     assert bench.engine.stopped is not None
@@ -795,3 +796,11 @@ def test_a_run_leaves_no_task_behind() -> None:
 
 def _stop() -> RunStopped:
     return RunStopped("enough", code="E0530", exit_code=130)
+
+
+def test_several_failures_at_once_are_told_as_the_first_and_bugs_as_they_are() -> None:
+    lost, bug = RunLocked("it is another's now"), ZeroDivisionError()
+    assert only_cause(ExceptionGroup("", [bug])) is bug
+    assert only_cause(ExceptionGroup("", [ExceptionGroup("", [lost]), RunLocked("so it is")])) is lost
+    mixed = ExceptionGroup("", [lost, bug])
+    assert only_cause(mixed) is mixed
