@@ -111,7 +111,8 @@ def _tell_plan(plan: Plan, unknown: int) -> None:
     for code, count in plan.input.bad_rows.items():
         tell(f"warning: {count} of {plan.input.rows} rows cannot be used ({code}); they end as failed records")
     if plan.added:
-        tell(f"{plan.added} rows have been added to the input since this run began")
+        change = "been added to" if plan.added > 0 else "gone from"
+        tell(f"{abs(plan.added)} rows have {change} the input since this run began")
     if plan.finished:
         tell(f"going on: {plan.finished} of {plan.input.rows} rows have their answer, {plan.pending} to do")
     if unknown:
