@@ -182,3 +182,14 @@ async def test_rows_lost_while_a_run_reads_them_are_an_error(world: World) -> No
     await world.run()
     assert sorted(text for _, text in world.records()) == ["A", "B", "C"]
     assert world.calls == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("keys", [{}, {"dedupe": True}, {"cache": "cache.db"}])
+async def test_a_number_of_any_size_in_a_row_costs_nothing_but_its_row(world: World, keys: dict[str, Any]) -> None:
+    body = {"messages": [{"role": "user", "content": "a"}], "seed": 2**70}
+    line = {"custom_id": "q0", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    world.write(line, {**line, "custom_id": "q1", "body": {**body, "seed": 1}})
+    outcome = await world.run(**keys)
+    assert (outcome.stopped, outcome.summary.succeeded) == (None, 2)
+    await world.run(**keys)
+    assert world.calls == ["a", "a"]

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from promptmill.jsontext import encode
 from promptmill.models import Request
 
 DIGEST_BYTES: Final = 16
@@ -25,4 +26,8 @@ def request_digest(request: Request) -> bytes:
 
 
 def _digest(value: object) -> bytes:
-    return blake2b(_encoder.encode(value), digest_size=DIGEST_BYTES).digest()
+    try:
+        packed = _encoder.encode(value)
+    except (OverflowError, UnicodeEncodeError):  # an integer over 64 bits, a lone surrogate
+        packed = encode(value)
+    return blake2b(packed, digest_size=DIGEST_BYTES).digest()
