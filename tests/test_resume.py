@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from promptmill import _app
 from promptmill._registry import Registry
@@ -70,7 +72,8 @@ class World:
             "output": "out.jsonl",
             **changes,
         }
-        (self.folder / "job.yaml").write_text(json.dumps(job))
+        with (self.folder / "job.yaml").open("w") as file:
+            YAML(typ="safe").dump(job, file)
         prepared = _app.prepare(self.folder / "job.yaml", registry=self._registry)
         observers = [] if stop_after is None else [_StopAfter(stop_after)]
 
@@ -193,3 +196,20 @@ async def test_a_number_of_any_size_in_a_row_costs_nothing_but_its_row(world: Wo
     assert (outcome.stopped, outcome.summary.succeeded) == (None, 2)
     await world.run(**keys)
     assert world.calls == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"logit_bias": {50256: -100}},
+        {"stop": None},
+        {"since": date(2024, 1, 1)},
+        {"temperature": 0.1, "top_p": 1.0},
+    ],
+)
+async def test_a_job_that_has_not_changed_goes_on(world: World, params: dict[str, Any]) -> None:
+    world.write(*rows("a"))
+    await world.run(params=params)
+    world.write(*rows("a", "b"))
+    outcome = await world.run(params=params)
+    assert outcome.summary.succeeded == 2
