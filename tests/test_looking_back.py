@@ -99,6 +99,14 @@ async def test_the_status_while_a_run_goes_on(job: Job, registry: Registry) -> N
     assert "process" in status.owner
 
 
+@pytest.mark.parametrize("order", ["completion", "input"])
+async def test_no_sink_is_behind_when_failures_have_been_retried(job: Job, registry: Registry, order: str) -> None:
+    path = job(["one", "bad", "two"], order=order)
+    await run(path, registry)
+    await run(path, registry, retry_failed=True)
+    assert [sink.behind for sink in run_status(run_directory(path)).sinks] == [0]
+
+
 async def test_the_runs_of_a_directory_are_listed_by_name(job: Job, registry: Registry, tmp_path: Path) -> None:
     for name in ("second", "first"):
         await run(job(["one"], name), registry)

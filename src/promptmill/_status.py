@@ -56,6 +56,8 @@ def run_status(directory: Path) -> RunStatus:
         known = store.meta("input") or {}
         total = known.get("rows")
         finished = total is not None and sum(counts.values()) >= total
+        # A sink in input order counts rows of the input, and commits that were superseded are none.
+        last = sum(counts.values()) if store.meta("order") == "input" else store.last_seq
         return RunStatus(
             run_id=store.meta("run_id"),
             job=directory.name,
@@ -68,7 +70,7 @@ def run_status(directory: Path) -> RunStatus:
             errors=store.error_counts(),
             owner=str(owner) if owner else None,
             sinks=[
-                SinkStatus(name=sink.name, behind=max(store.last_seq - sink.seq, 0), rejected=store.rejected(sink.name))
+                SinkStatus(name=sink.name, behind=max(last - sink.seq, 0), rejected=store.rejected(sink.name))
                 for sink in store.sinks()
             ],
         )
