@@ -18,6 +18,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 import anyio
 import msgspec
 
+from promptmill import _stops as stops
 from promptmill._delivery import Consumer, Delivery, InputOrder
 from promptmill._lane import Lane, LaneSpec, Work
 from promptmill._observers import Audience
@@ -257,13 +258,13 @@ class Engine:
         if self._spec.ledger and latency is not None:
             self._spec.ledger.refused(work.request)
         if isinstance(failure, AuthFailed):
-            self.stop(_auth_stop(lane, failure))
+            self.stop(stops.auth(lane.name, failure))
             return
         if isinstance(failure, QuotaExhausted):
             lane.exhausted = failure
             decision: Decision = Fallback()
         elif isinstance(failure, NeverSent) and self._unreachable(lane, work):
-            self.stop(_unreachable_stop(lane, failure))
+            self.stop(stops.unreachable(lane.name, failure))
             return
         else:
             if latency is None:
@@ -282,9 +283,9 @@ class Engine:
             chain = work.chain[1:]
             self.lanes[chain[0]].resume(Work(request=work.request, chain=chain, attempts=work.attempts))
         elif isinstance(failure, QuotaExhausted):
-            self.stop(_quota_stop(lane, failure))
+            self.stop(stops.quota(lane.name, failure))
         elif isinstance(failure, NeverSent) and not lane.reached:
-            self.stop(_unreachable_stop(lane, failure))
+            self.stop(stops.unreachable(lane.name, failure))
         else:
             await self._fail(lane, work, failure, latency)
 
@@ -322,7 +323,7 @@ class Engine:
             self._audience.tell(lambda observer: observer.request_finished(result))
         limit = self._spec.stop_when
         if limit and self.finished >= limit.after and self.failed_count / self.finished > limit.failure_rate:
-            self.stop(_failure_rate_stop(self.failed_count, self.finished, limit))
+            self.stop(stops.failure_rate(self.failed_count, self.finished, limit.failure_rate))
         self._end_if_done()
         await self._delivery.put(result)
 
@@ -353,42 +354,6 @@ class Engine:
     def storage_failed(self, error: StorageError) -> None:
         """Stop, since results cannot be stored as they should."""
         self.stop(RunStopped(error.message, code=error.code, exit_code=error.exit_code, hint=error.hint))
-
-
-def _auth_stop(lane: Lane, failure: AuthFailed) -> RunStopped:
-    return RunStopped(
-        f"provider {lane.name!r} refused the key: {failure.message}",
-        code="E0501",
-        exit_code=3,
-        hint="check the provider's api_key, organization and project, then run the same command again",
-    )
-
-
-def _unreachable_stop(lane: Lane, failure: NeverSent) -> RunStopped:
-    return RunStopped(
-        f"provider {lane.name!r} cannot be reached: {failure.message}",
-        code="E0502",
-        exit_code=3,
-        hint="check its base_url, the network and the proxy, then run the same command again",
-    )
-
-
-def _quota_stop(lane: Lane, failure: QuotaExhausted) -> RunStopped:
-    return RunStopped(
-        f"the quota of provider {lane.name!r} is used up: {failure.message}",
-        code="E0510",
-        exit_code=4,
-        hint="top up or raise the limit, then run the same command again",
-    )
-
-
-def _failure_rate_stop(failed: int, finished: int, limit: StopWhen) -> RunStopped:
-    return RunStopped(
-        f"{failed} of {finished} requests failed, more than the {limit.failure_rate:.0%} that stop_when allows",
-        code="E0520",
-        exit_code=5,
-        hint="look at the error of the failed records; the rest has not been sent",
-    )
 
 
 def only_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
