@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tempfile
+import threading
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 from anyio import to_thread
@@ -80,8 +82,9 @@ class FileSource(Source):
         descriptor, name = await to_thread.run_sync(partial(tempfile.mkstemp, prefix="promptmill-stdin-"))
         self._spool = Path(name)
         async with await anyio.open_file(descriptor, "wb") as spool:
-            # Given up on cancellation: a read from a terminal or an idle pipe may never return.
-            while chunk := await to_thread.run_sync(sys.stdin.buffer.read, CHUNK_BYTES, abandon_on_cancel=True):
+            # Without the buffer, whose lock a thread left behind would still hold when the interpreter ends.
+            stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+            while chunk := await _unless_cancelled(partial(stdin.read, CHUNK_BYTES)):
                 await spool.write(chunk)
 
 
@@ -107,3 +110,25 @@ def _next_group(reading: Iterator[Sized]) -> list[Row | BadRow]:
         if len(group) >= _GROUP_ROWS or size >= _GROUP_BYTES:
             break
     return group
+
+
+async def _unless_cancelled(read: Callable[[], bytes]) -> bytes:
+    """Call ``read`` in a thread that nobody waits for, not even the end of the program: a read from a terminal or an
+    idle pipe may never return."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[bytes] = loop.create_future()
+
+    def settle(tell: Callable[[Any], None], value: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody wants to know
+            loop.call_soon_threadsafe(lambda: None if outcome.done() else tell(value))
+
+    def work() -> None:
+        try:
+            data = read()
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            settle(outcome.set_exception, error)
+        else:
+            settle(outcome.set_result, data)
+
+    threading.Thread(target=work, name="promptmill stdin", daemon=True).start()
+    return await outcome
