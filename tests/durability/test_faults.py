@@ -38,7 +38,7 @@ def injecting(calls: str, error: str, when: str) -> list[str]:
 
 
 @needs_strace
-@pytest.mark.parametrize("when", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("when", [1, 3, 5, 9])
 def test_a_failed_sync_stops_the_run_and_loses_nothing(make_world: Any, when: int) -> None:
     """Every sync from the n-th on fails, in the journal or in a sink: exit 6; the next start has all that was paid."""
     world = make_world(rows=60, concurrency=4)
@@ -52,7 +52,7 @@ def test_a_failed_sync_stops_the_run_and_loses_nothing(make_world: Any, when: in
 
 
 @needs_strace
-@pytest.mark.parametrize("when", [2, 4])
+@pytest.mark.parametrize("when", [3])
 def test_one_failed_sync_is_as_bad_as_many(make_world: Any, when: int) -> None:
     """The kernel reports an error once; the sync after it may say that all is well."""
     world = make_world(rows=60, concurrency=4)
@@ -97,7 +97,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not can_mount(), reason="needs leave to mount a small disk")
-@pytest.mark.parametrize("size", [2500, 4000])
+@pytest.mark.parametrize("size", [2500])
 def test_a_full_disk_stops_the_run_until_there_is_room(make_world: Any, tmp_path: Path, size: int) -> None:
     world = make_world(rows=3000, concurrency=16)
     disk = tmp_path / "disk"
