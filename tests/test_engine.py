@@ -507,6 +507,13 @@ def test_too_many_failures_stop_the_run_after_the_minimum() -> None:
     assert bench.engine.stopped.exit_code == 5
 
 
+def test_a_run_that_is_through_is_not_stopped_any_more() -> None:
+    bench = Bench({"a": Fake(always(Permanent("bad")))}, stop_when=StopWhen(failure_rate=0.1, after=10))
+    bench.run(entries(10))
+    assert len(bench.delivered) == 10
+    assert bench.engine.stopped is None
+
+
 def test_a_tolerable_failure_rate_does_not() -> None:
     async def answer(request: Request) -> str:
         if request.index % 5 == 0:

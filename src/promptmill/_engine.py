@@ -321,11 +321,14 @@ class Engine:
         self.failed_count += result.status == "failed"
         if self._audience:
             self._audience.tell(lambda observer: observer.request_finished(result))
-        limit = self._spec.stop_when
-        if limit and self.finished >= limit.after and self.failed_count / self.finished > limit.failure_rate:
-            self.stop(stops.failure_rate(self.failed_count, self.finished, limit.failure_rate))
         self._end_if_done()
+        limit = self._spec.stop_when
+        if limit and not self._stopping.is_set() and self._failed_more_than(limit):
+            self.stop(stops.failure_rate(self.failed_count, self.finished, limit.failure_rate))
         await self._delivery.put(result)
+
+    def _failed_more_than(self, limit: StopWhen) -> bool:
+        return self.finished >= limit.after and self.failed_count / self.finished > limit.failure_rate
 
     def _unreachable(self, lane: Lane, work: Work) -> bool:
         """Whether the provider has never been reached, for long enough, with nowhere else to go."""
