@@ -62,7 +62,9 @@ async def main():
     return await prepare(root / "job.yaml", registry=registry).run(observers=[Sampler()])
 
 outcome = anyio.run(main)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# VmHWM, not ru_maxrss: the latter begins with what the parent used when it started this process.
+with open("/proc/self/status") as status:
+    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 print(json.dumps({
     "first_call": first_call, "samples": samples, "peak": peak, "seconds": time.monotonic() - begun,
     "succeeded": outcome.summary.succeeded, "calls": sum(one.attempts for one in outcome.summary.by_provider.values()),
