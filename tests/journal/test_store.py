@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import zlib
 from pathlib import Path
 
 import pytest
 
 from promptmill._journal import schema
+from promptmill._journal.shards import ShardRecord, ShardState
 from promptmill._journal.store import INLINE_BYTES, Finished, SinkState, Store
 from promptmill.errors import PromptmillError, RunLocked, StorageError
 
@@ -98,7 +100,7 @@ def test_a_newer_journal_is_refused_and_not_touched(path: Path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(StorageError) as caught:
         Store.open(path)
-    assert caught.value.message == f"the journal {str(path)!r} has format 9, and this promptmill knows 1 at most"
+    assert caught.value.message == f"the journal {str(path)!r} has format 9, and this promptmill knows 2 at most"
     assert caught.value.hint == "upgrade promptmill; the journal was not touched and nothing was sent"
 
 
@@ -106,11 +108,12 @@ def test_an_older_journal_is_brought_up_to_date(path: Path, monkeypatch: pytest.
     store = Store.open(path)
     store.append([finished(0)])
     store.close()
-    monkeypatch.setattr(schema, "VERSION", 3)
+    now = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", now + 2)
     monkeypatch.setattr(
         schema,
         "_STEPS",
-        {1: "ALTER TABLE result ADD COLUMN tier TEXT;", 2: "CREATE TABLE batch (id TEXT PRIMARY KEY);"},
+        {now: "ALTER TABLE result ADD COLUMN tier TEXT;", now + 1: "CREATE TABLE batch (id TEXT PRIMARY KEY);"},
     )
     store = Store.open(path)
     assert [record for _, record in store.records(0, 10)] == [b'{"id": "0"}']
@@ -118,15 +121,98 @@ def test_an_older_journal_is_brought_up_to_date(path: Path, monkeypatch: pytest.
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT tier FROM result").fetchall() == [(None,)]
     assert connection.execute("SELECT * FROM batch").fetchall() == []
-    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (now + 2,)
     connection.close()
+
+
+FORMAT_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE result (
+    seq INTEGER PRIMARY KEY,
+    idx INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    status TEXT NOT NULL,
+    record BLOB,
+    crc INTEGER NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX result_idx ON result (idx) WHERE NOT superseded;
+CREATE TABLE payload (seq INTEGER PRIMARY KEY, record BLOB, body BLOB);
+CREATE TABLE sink (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, position BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE rejected (sink TEXT, seq INTEGER, reason TEXT NOT NULL, PRIMARY KEY (sink, seq)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+"""What the first version made, to the letter."""
+
+
+def test_a_journal_of_format_1_is_read_and_then_written(path: Path) -> None:
+    record = b'{"id": "17"}'
+    connection = sqlite3.connect(path)
+    connection.executescript(FORMAT_1)
+    connection.execute(
+        "INSERT INTO result VALUES (1, 16, '17', x'00', 'ok', ?, ?, 0)", (record, zlib.crc32(record, 16))
+    )
+    connection.commit()
+    connection.close()
+    reader = Store.read(path)
+    assert list(reader.records(0, 10)) == [(1, record)]
+    reader.close()
+    store = Store.open(path)
+    assert list(store.records(0, 10)) == [(1, record)]
+    assert store.shards() == []
+    store.put_shard(shard("a"))
+    store.append([finished(0)])
+    store.close()
+    again = Store.open(path)
+    assert again.shards() == [shard("a")]
+    assert again.last_seq == 2
+    again.close()
+
+
+def shard(tag: str, state: ShardState = "submitting", handle: str | None = None) -> ShardRecord:
+    return ShardRecord(
+        tag=tag,
+        provider="bulk",
+        state=state,
+        handle=handle,
+        requests=3,
+        bytes=400,
+        tokens=50,
+        operation="chat",
+        model=None,
+    )
+
+
+def test_a_shard_is_kept_as_it_last_was(path: Path) -> None:
+    store = Store.open(path)
+    store.put_shard(shard("b"))
+    store.put_shard(shard("a"))
+    store.put_shard(shard("b", "submitted", "batch_1"))
+    store.close()
+    store = Store.open(path)
+    assert store.shards() == [shard("a"), shard("b", "submitted", "batch_1")]
+    assert [one.is_open for one in store.shards()] == [True, True]
+    store.put_shard(shard("a", "dropped"))
+    store.put_shard(shard("b", "collected", "batch_1"))
+    assert [one.is_open for one in store.shards()] == [False, False]
+    store.close()
+
+
+def test_a_process_that_lost_the_run_writes_no_shard(path: Path) -> None:
+    old, new = Store.open(path), Store.open(path)
+    with pytest.raises(RunLocked):
+        old.put_shard(shard("a"))
+    assert new.shards() == []
+    old.close()
+    new.close()
 
 
 def test_an_upgrade_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store.open(path).close()
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "VERSION", 2)
-        patch.setattr(schema, "_STEPS", {1: "ALTER TABLE result ADD COLUMN tier TEXT; nonsense;"})
+        patch.setattr(schema, "VERSION", schema.VERSION + 1)
+        patch.setattr(schema, "_STEPS", {schema.VERSION - 1: "ALTER TABLE result ADD COLUMN tier TEXT; nonsense;"})
         with pytest.raises(StorageError):
             Store.open(path)
     store = Store.open(path)

@@ -3,6 +3,7 @@
 from promptmill._journal.identity import prompt_digest, request_digest
 from promptmill._journal.journal import DATABASE, Journal
 from promptmill._journal.lock import Owner, RunLock
+from promptmill._journal.shards import ShardRecord
 from promptmill._journal.store import Finished, SinkState, Store, damaged
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Journal",
     "Owner",
     "RunLock",
+    "ShardRecord",
     "SinkState",
     "Store",
     "damaged",

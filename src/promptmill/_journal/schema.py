@@ -7,10 +7,25 @@ from typing import Final
 
 from promptmill.errors import StorageError
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise it with every change of the tables, and add the step from the version before to ``_STEPS``."""
 
-_TABLES: Final = """
+_SHARD: Final = """
+CREATE TABLE shard (
+    tag TEXT PRIMARY KEY,
+    provider TEXT NOT NULL,
+    state TEXT NOT NULL,
+    handle TEXT,
+    requests INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    model TEXT
+) WITHOUT ROWID;
+"""
+
+_TABLES: Final = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE result (
     seq INTEGER PRIMARY KEY,
@@ -27,8 +42,10 @@ CREATE TABLE payload (seq INTEGER PRIMARY KEY, record BLOB, body BLOB);
 CREATE TABLE sink (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, position BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rejected (sink TEXT, seq INTEGER, reason TEXT NOT NULL, PRIMARY KEY (sink, seq)) WITHOUT ROWID;
 """
+    + _SHARD
+)
 
-_STEPS: Final[dict[int, str]] = {}
+_STEPS: Final[dict[int, str]] = {1: _SHARD}
 """From a version to the statements that make the next one of it."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from promptmill._journal import schema
+from promptmill._journal.shards import ShardRecord, put_shard, read_shards
 from promptmill.errors import RunLocked, StorageError
 from promptmill.files import fsync_dir
 from promptmill.jsontext import JSON, decode, encode
@@ -88,9 +89,10 @@ class Store:
         with _storage_errors(path):
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version != schema.VERSION:
+            if not 1 <= version <= schema.VERSION:
                 raise StorageError(
-                    f"the journal {str(path)!r} has format {version}, not {schema.VERSION}", code="E0641"
+                    f"the journal {str(path)!r} has format {version}, and this promptmill reads 1 to {schema.VERSION}",
+                    code="E0641",
                 )
             return cls(path, connection, writer=False)
 
@@ -107,6 +109,16 @@ class Store:
         """Commit how far a sink has come."""
         with self._transaction() as run:
             self._put_sink(run, sink)
+
+    def put_shard(self, shard: ShardRecord) -> None:
+        """Commit how far a shard has come."""
+        with self._transaction() as run:
+            put_shard(run, shard)
+
+    def shards(self) -> list[ShardRecord]:
+        """All shards of the run that a provider has heard of, or may have."""
+        with _storage_errors(self.path):
+            return read_shards(self._connection)
 
     def reject(self, sink: str, index: int, reason: str) -> None:
         """Note that a sink does not take the result of the input row ``index``."""
