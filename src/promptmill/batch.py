@@ -104,7 +104,11 @@ class BatchProvider(Provider):
 
     @abstractmethod
     async def find(self, tag: str) -> BatchStatus | None:
-        """The batch made for ``tag``, if there is one; looks through all there are, other people's too."""
+        """The batch made for ``tag``, if there is one; looks through all there are, other people's too.
+
+        Batches that failed as a whole do not count: nothing of them ran, and the same file may have been sent again. Of
+        several others, the oldest.
+        """
 
     @abstractmethod
     async def create(self, shard: Shard) -> BatchStatus:
