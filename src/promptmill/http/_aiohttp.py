@@ -18,8 +18,10 @@ from yarl import URL
 from promptmill.errors import NeverSent
 from promptmill.http._aiohttp_errors import FOREIGN, failure_after, failure_before
 from promptmill.http._connecting import KEEP_IDLE_CONNECTION, USER_AGENT, proxy_for, socket_options, tls_context
+from promptmill.http._downloading import Download
 from promptmill.http._failures import bad_url, origin, quoted
 from promptmill.http._inflating import ACCEPT_ENCODING, decoded, too_large, wire_limit
+from promptmill.http._uploading import FileForm
 from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
 
 _TARGETS_KEPT: Final = 256
@@ -68,7 +70,14 @@ class AiohttpClient(HttpClient):
         await self._session.close()
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, timeout: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | FileForm | None = None,
+        timeout: float,
+        into: Download | None = None,
     ) -> HttpResponse:
         if timeout <= 0:
             raise NeverSent(f"no time is left to ask {origin(url)!r}", code="connect_timeout")
@@ -78,7 +87,7 @@ class AiohttpClient(HttpClient):
             response = await self._session.request(
                 method,
                 target.url,
-                data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+                data=_data(body),
                 headers=headers,
                 allow_redirects=False,
                 proxy=target.proxy_url,
@@ -91,17 +100,21 @@ class AiohttpClient(HttpClient):
             # What comes by here is the clock of the whole call, and what aiohttp finds wrong before it begins.
             raise attempt.failure(error) from error
         try:
-            return await self._read(response)
+            return await self._read(response, into)
         except FOREIGN as error:
             raise failure_after(error, url) from error
         finally:
             # After the whole body this does nothing: the connection is back in the pool by then.
             response.close()
 
-    async def _read(self, response: aiohttp.ClientResponse) -> HttpResponse:
+    async def _read(self, response: aiohttp.ClientResponse, into: Download | None) -> HttpResponse:
         headers = {
             name.lower(): value if value.isascii() else _clean(value) for name, value in response.headers.items()
         }
+        if into is not None and await into.begin(response.status, headers):
+            async for piece in response.content.iter_any():
+                await into.take(piece)
+            return HttpResponse(response.status, headers, b"")
         encoding = headers.get("content-encoding", "").strip().lower()
         most = wire_limit(self._limit, encoding)
         content = response.content
@@ -181,6 +194,12 @@ class _Attempt:
         if isinstance(self._request, _Request) and self._request.connected:
             return failure_after(error, self._url)
         return failure_before(error, self._url, self._proxy)
+
+
+def _data(body: bytes | FileForm | None) -> Any:
+    if isinstance(body, FileForm):
+        return body.pieces()
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
 
 
 def _socket(address: Any, options: list[tuple[int, int, int]]) -> socket.socket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -13,10 +13,12 @@ import httpx
 
 from promptmill.errors import NeverSent
 from promptmill.http._connecting import USER_AGENT, tls_context
+from promptmill.http._downloading import Download
 from promptmill.http._failures import origin
 from promptmill.http._httpx_errors import FOREIGN, failure_of_call
 from promptmill.http._inflating import ACCEPT_ENCODING, decoded, too_large, wire_limit
 from promptmill.http._shards import ShardedTransport
+from promptmill.http._uploading import FileForm
 from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
 
 
@@ -47,7 +49,14 @@ class HttpxClient(HttpClient):
             await self._client.aclose()
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, timeout: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | FileForm | None = None,
+        timeout: float,
+        into: Download | None = None,
     ) -> HttpResponse:
         if timeout <= 0:
             raise NeverSent(f"no time is left to ask {origin(url)!r}", code="connect_timeout")
@@ -59,7 +68,7 @@ class HttpxClient(HttpClient):
                 request = self._request(method, url, headers, body, timeout, phase)
                 response = await self._client.send(request, stream=True, follow_redirects=False)
                 answered = True
-                return await self._read(response)
+                return await self._read(response, into)
         except FOREIGN as error:
             raise failure_of_call(error, url, answered=answered, connecting=phase.connecting) from error
         finally:
@@ -68,7 +77,13 @@ class HttpxClient(HttpClient):
                     await response.aclose()
 
     def _request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float, phase: _Phase
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | FileForm | None,
+        timeout: float,
+        phase: _Phase,
     ) -> httpx.Request:
         sent = httpx.Headers(dict(headers))
         sent.setdefault("accept-encoding", ACCEPT_ENCODING)
@@ -77,16 +92,22 @@ class HttpxClient(HttpClient):
             method,
             url,
             headers=sent,
-            content=body,
+            content=body.pieces() if isinstance(body, FileForm) else body,
             timeout=httpx.Timeout(limit, connect=min(self._settings.connect_timeout, timeout)),
             extensions={"trace": phase},
         )
 
-    async def _read(self, response: httpx.Response) -> HttpResponse:
+    async def _read(self, response: httpx.Response, into: Download | None) -> HttpResponse:
         headers = {
             name.decode("ascii", "replace").lower(): value.decode("utf-8", "replace")
             for name, value in response.headers.raw
         }
+        if into is not None and await into.begin(response.status_code, headers):
+            # A mocked reply is read before it gets here.
+            pieces = _once(response.content) if response.is_stream_consumed else response.aiter_raw()
+            async for piece in pieces:
+                await into.take(piece)
+            return HttpResponse(response.status_code, headers, b"")
         if response.is_stream_consumed:
             # A mocked reply is read, and decompressed, before it gets here.
             body, encoding = response.content, ""
@@ -106,6 +127,10 @@ class HttpxClient(HttpClient):
             if size > most:
                 raise too_large(self._limit, response.status_code)
         return b"".join(parts)
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 class _Phase:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
+import anyio
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from promptmill import jsontext
-from promptmill.errors import BadOutput
+from promptmill.errors import BadOutput, ProviderError, Transient
+from promptmill.http._downloading import BREAKS, MOST_BREAKS, Download
+from promptmill.http._uploading import FileForm
 from promptmill.interfaces import Opened
 from promptmill.jsontext import JSON
 from promptmill.options import Duration
@@ -61,11 +64,19 @@ class HttpClient(Opened):
 
     @abstractmethod
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, timeout: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | FileForm | None = None,
+        timeout: float,
+        into: Download | None = None,
     ) -> HttpResponse:
         """Send one request and read the whole reply within ``timeout`` seconds.
 
-        Any status is a reply, not an error. Safe to cancel at any moment: the connection is closed, not reused.
+        Any status is a reply, not an error. Safe to cancel at any moment: the connection is closed, not reused. A body
+        that ``into`` takes is not in the reply. Files: see :meth:`upload` and :meth:`download`.
 
         Raises:
             NeverSent: no byte of the request can have been processed (``dns``, ``connect_refused``,
@@ -79,3 +90,59 @@ class HttpClient(Opened):
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
         """:meth:`request` with POST."""
         return await self.request("POST", url, headers=headers, body=body, timeout=timeout)
+
+    async def upload(
+        self,
+        url: str,
+        file: Path,
+        *,
+        headers: Mapping[str, str],
+        fields: Mapping[str, str],
+        part: str = "file",
+        filename: str,
+        timeout: float,
+    ) -> HttpResponse:
+        """POST ``file`` as a form, streamed from the disk: the ``fields``, then the file as ``part``.
+
+        Raises:
+            ProviderError: as :meth:`request`.
+            StorageError: the file cannot be read (E0616), or changes while it is sent (E0617).
+        """
+        form = await FileForm.of(file, fields, part, filename)
+        sent = {**headers, "content-type": form.content_type, "content-length": str(form.length)}
+        try:
+            return await self.request("POST", url, headers=sent, body=form, timeout=timeout)
+        except ProviderError as failure:
+            raise form.failure or failure from failure
+
+    async def download(self, url: str, target: Path, *, headers: Mapping[str, str], timeout: float) -> HttpResponse:
+        """GET into the file ``target``, which is there, whole and synced, when the reply has status 200 or 206.
+
+        A download that breaks off is gone on with, where the server lets us (``Range`` with ``If-Range``), else begun
+        anew, each time with ``timeout`` seconds, until nothing has come for a few times in a row. With any other status
+        there is no file, and the reply has its body.
+
+        Raises:
+            ProviderError: as :meth:`request`.
+            StorageError: the disk does not take it.
+        """
+        download = Download(target)
+        breaks = 0
+        try:
+            await download.open()
+            while True:
+                before = download.received
+                try:
+                    wanted = {**headers, **download.headers()}
+                    reply = await self.request("GET", url, headers=wanted, timeout=timeout, into=download)
+                except Transient as failure:
+                    breaks = 0 if download.received > before else breaks + 1
+                    if failure.code not in BREAKS or breaks >= MOST_BREAKS:
+                        raise
+                else:
+                    if reply.status in (200, 206):
+                        await download.finish()
+                    return reply
+        finally:
+            with anyio.CancelScope(shield=True):
+                await download.close()
