@@ -140,5 +140,5 @@ class BatchProvider(Provider):
     async def cancel(self, handle: str) -> None:
         """Ask for an end of the batch. What has finished is kept. Quiet when it is over already."""
 
-    async def forget(self, shard: Shard, handle: str) -> None:
+    async def forget(self, handle: str) -> None:
         """Delete what the provider keeps of the batch, once all results are safe. Best effort; default: nothing."""

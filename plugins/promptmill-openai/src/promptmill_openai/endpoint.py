@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -69,9 +70,7 @@ class Endpoint(Opened):
             ProviderError: the call failed, or ``read`` raised one. No message holds the key, even if the server sent
                 it back.
         """
-        if self._client is None:
-            raise RuntimeError(f"the endpoint {self.url!r} is not open: use the provider inside 'async with'")
-        reply = await self._client.post(self.url, headers=self._headers, body=_encoded(body), timeout=timeout)
+        reply = await self._open.post(self.url, headers=self._headers, body=_encoded(body), timeout=timeout)
         if 200 <= reply.status <= 299:
             try:
                 return read(reply)
@@ -81,6 +80,38 @@ class Endpoint(Opened):
                     raise
             return read(masked)
         raise self._failure(self._masked(reply))
+
+    async def call(self, method: str, path: str, *, body: JSON = None, timeout: float) -> JSON:
+        """Ask for ``path`` below ``url`` and return the JSON of a reply with status 2xx. Raises ProviderError."""
+        sent = None if body is None else _encoded(body)
+        url = self.url + path
+        reply = await self._open.request(method, url, headers=self._headers, body=sent, timeout=timeout)
+        return self._checked(reply).json()
+
+    async def upload(self, path: str, file: Path, *, fields: Mapping[str, str], filename: str, timeout: float) -> JSON:
+        """POST a file to ``path`` below ``url`` and return the reply's JSON. Raises ProviderError, StorageError."""
+        reply = await self._open.upload(
+            self.url + path, file, headers=self._headers, fields=fields, filename=filename, timeout=timeout
+        )
+        return self._checked(reply).json()
+
+    async def download(self, path: str, target: Path, *, timeout: float) -> None:
+        """GET ``path`` below ``url`` into a file. Raises ProviderError, StorageError; then there is no file."""
+        reply = await self._open.download(self.url + path, target, headers=self._headers, timeout=timeout)
+        self._checked(reply)
+
+    @property
+    def _open(self) -> HttpClient:
+        if self._client is None:
+            raise RuntimeError(f"the endpoint {self.url!r} is not open: use the provider inside 'async with'")
+        return self._client
+
+    def _checked(self, reply: HttpResponse) -> HttpResponse:
+        """The reply, without our key in it. Raises the ProviderError it stands for when its status is not 2xx."""
+        masked = self._masked(reply)
+        if 200 <= masked.status <= 299:
+            return masked
+        raise self._failure(masked)
 
     def _failure(self, reply: HttpResponse) -> ProviderError:
         failure = failure_of_reply(reply, wall=self._clock.wall())

@@ -57,12 +57,18 @@ class OpenAIResponses(RealtimeProvider):
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
         model = request.model or self.model
-        own = request.operation == "responses"
-        form = request.params if own else body_of(request.messages, request.params)
-        body = {**self._defaults, **form, "model": model, **self._extra_body}
-        for name in _NEVER:
-            body.pop(name, None)
+        body = responses_body(request, {**self._defaults, "model": model}, self._extra_body)
         return await self._endpoint.ask(body, timeout=timeout, read=partial(read_response, model=model))
+
+
+def responses_body(request: Request, defaults: Mapping[str, JSON], extra: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The body of a response: ``extra`` wins over the request, the request over ``defaults``."""
+    own = request.operation == "responses"
+    form = request.params if own else body_of(request.messages, request.params)
+    body = {**defaults, **form, **extra}
+    for name in _NEVER:
+        body.pop(name, None)
+    return body
 
 
 class OpenAIResponsesOptions(OpenAIOptions):
