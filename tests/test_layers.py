@@ -16,7 +16,19 @@ CORE = ROOT / "src" / "promptmill"
 ROOMS = ("sources", "sinks", "conditions", "policies")
 PLUGIN_SOURCES = sorted(ROOT.glob("plugins/*/src"))
 
-PUBLIC = {"clock", "errors", "files", "hookspecs", "http", "interfaces", "jsontext", "models", "options", "secrets"}
+PUBLIC = {
+    "batch",
+    "clock",
+    "errors",
+    "files",
+    "hookspecs",
+    "http",
+    "interfaces",
+    "jsontext",
+    "models",
+    "options",
+    "secrets",
+}
 """What a component may import of promptmill: a built-in one no more than a stranger's."""
 
 DOORS = {

@@ -58,7 +58,7 @@ class Form(msgspec.Struct, frozen=True):
 
     url: str
     operations: frozenset[str]
-    body: Callable[[Request, Mapping[str, JSON], Mapping[str, JSON]], dict[str, JSON]]
+    body: Callable[[Request, str | None, Mapping[str, JSON], Mapping[str, JSON]], dict[str, JSON]]
     read: Callable[..., Response]
 
 
@@ -89,7 +89,7 @@ class OpenAIBatch(BatchProvider):
         await self._endpoint.aclose()
 
     def encode(self, request: Request, wire_id: str) -> bytes:
-        body = self._form.body(request, {"model": request.model or self.model}, self._options.extra_body)
+        body = self._form.body(request, request.model or self.model, {}, self._options.extra_body)
         # A batch has its own price; a tier inside it would be refused, or would be another price.
         body.pop("service_tier", None)
         line = {"custom_id": wire_id, "method": "POST", "url": self._form.url, "body": body}

@@ -44,14 +44,16 @@ class OpenAIChat(RealtimeProvider):
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
         model = request.model or self.model
-        body = chat_body(request, {**self._defaults, "model": model}, self._extra_body)
+        body = chat_body(request, model, self._defaults, self._extra_body)
         return await self._endpoint.ask(body, timeout=timeout, read=partial(read_chat, model=model))
 
 
-def chat_body(request: Request, defaults: Mapping[str, JSON], extra: Mapping[str, JSON]) -> dict[str, JSON]:
+def chat_body(
+    request: Request, model: str | None, defaults: Mapping[str, JSON], extra: Mapping[str, JSON]
+) -> dict[str, JSON]:
     """The body of a chat completion: ``extra`` wins over the request, the request over ``defaults``."""
     messages = [message.as_dict() for message in request.messages]
-    body = {"messages": messages, **defaults, **request.params, **extra}
+    body = {"messages": messages, **defaults, **request.params, "model": model, **extra}
     body.pop("stream", None)
     body.pop("stream_options", None)
     return body

@@ -57,15 +57,17 @@ class OpenAIResponses(RealtimeProvider):
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
         model = request.model or self.model
-        body = responses_body(request, {**self._defaults, "model": model}, self._extra_body)
+        body = responses_body(request, model, self._defaults, self._extra_body)
         return await self._endpoint.ask(body, timeout=timeout, read=partial(read_response, model=model))
 
 
-def responses_body(request: Request, defaults: Mapping[str, JSON], extra: Mapping[str, JSON]) -> dict[str, JSON]:
+def responses_body(
+    request: Request, model: str | None, defaults: Mapping[str, JSON], extra: Mapping[str, JSON]
+) -> dict[str, JSON]:
     """The body of a response: ``extra`` wins over the request, the request over ``defaults``."""
     own = request.operation == "responses"
     form = request.params if own else body_of(request.messages, request.params)
-    body = {**defaults, **form, **extra}
+    body = {**defaults, **form, "model": model, **extra}
     for name in _NEVER:
         body.pop(name, None)
     return body
