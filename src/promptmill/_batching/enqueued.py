@@ -1,7 +1,7 @@
 """How many tokens a provider lets wait in batches at once, and which shards fit in now.
 
 Providers do not say what the limit is until it is passed: then a batch fails as a whole, nothing is billed, and the
-message names the limit (source: openai/openai-python#2084). So it is learned, and the same file is sent again later.
+message names the limit (source: reports of users). So it is learned, and the same file is sent again later.
 """
 
 from __future__ import annotations
