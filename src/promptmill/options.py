@@ -243,6 +243,35 @@ class ProviderOptions(Options[Provider]):
     price: Price | None = Field(None, description="What its tokens cost; default: by the price table.")
 
 
+class BatchProviderOptions(ProviderOptions):
+    """Base of a batch provider's options; the fields here are the engine's."""
+
+    how_only = ProviderOptions.how_only | {
+        "poll_interval",
+        "linger",
+        "batch_requests",
+        "batch_bytes",
+        "max_batches",
+        "enqueued_tokens",
+    }
+
+    timeout: Duration = Field(3600.0, description="Seconds one call may take; an upload is one.")
+    poll_interval: Duration = Field(30.0, gt=0, description="First wait between two looks at a batch; it grows.")
+    linger: Duration = Field(10.0, description="How long a batch waits for more requests before it is sent.")
+    batch_requests: int | None = Field(None, ge=1, description="Most requests of a batch; default: as the provider.")
+    batch_bytes: int | None = Field(None, ge=1, description="Most bytes of a batch; default: as the provider.")
+    max_batches: int = Field(20, ge=1, description="Batches under way at once.")
+    enqueued_tokens: int | None = Field(
+        None, ge=1, description="Tokens the provider lets wait in batches; default: learned when it refuses one."
+    )
+
+    @model_validator(mode="after")
+    def _has_no_realtime_limits(self) -> Self:
+        if self.max_concurrency is not None or self.limits != Limits():
+            raise ValueError("a batch provider takes no `max_concurrency` and no `limits`: its calls are few")
+        return self
+
+
 class SourceOptions(Options[Source]):
     kind = "source"
 
