@@ -39,11 +39,16 @@ class Not(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """Requests that match ``when`` (None: all) go to the provider named ``to``, then to each of ``fallback``."""
+    """Requests that match ``when`` (None: all) go to the provider named ``to``, then to each of ``fallback``.
+
+    They may cost ``budget_usd`` in all, and should be done ``deadline_s`` seconds after the start of the run.
+    """
 
     to: str
     when: Condition | None = None
     fallback: tuple[str, ...] = ()
+    budget_usd: float | None = None
+    deadline_s: float | None = None
 
     @property
     def chain(self) -> tuple[str, ...]:

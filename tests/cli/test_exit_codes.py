@@ -93,7 +93,7 @@ WRONG_JOBS: list[tuple[str, dict[str, Any], str]] = [
     ("a template without its column", {"input": {"path": "prompts.jsonl", "prompt": "{{ nope }}"}}, "nope"),
     ("a template that is none", {"input": {"path": "prompts.jsonl", "prompt": "{{ prompt"}}, "prompt"),
     ("an absurd number", {"stop_when": {"failure_rate": 7}}, "failure_rate"),
-    ("a budget nobody would keep", {"budget": {"usd": 5}}, "budget"),
+    ("a budget of nothing", {"budget": {"usd": 0}}, "greater than 0"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -52,13 +53,17 @@ routes:
         - {longer: {than: 9}, tag: {name: x}}
         - not: {tag: {name: y}}
     to: slow
+    budget: {usd: 5}
+    deadline: 2h
   - {to: slow}
 retry: {attempts: 3, base: 2}
 sinks:
   - {use: jsonl, path: one.jsonl}
   - {use: jsonl, path: two.jsonl, flush: true, schema: s}
 order: input
+budget: {usd: 20}
 stop_when: {failure_rate: 0.2, after: 10}
+deadline: 6h
 """
 
 
@@ -72,6 +77,7 @@ def test_the_smallest_job_has_defaults(load: Load) -> None:
     assert [sink.model_dump()["path"] for sink in job.sinks] == [Path("out.jsonl")]
     assert job.retry.model_dump() == {"attempts": 5, "base": 0.5}
     assert (job.order, job.stop_when) == ("completion", None)
+    assert (job.budget_usd, job.deadline_s) == (None, None)
 
 
 def test_everything_that_can_be_said(load: Load) -> None:
@@ -103,6 +109,18 @@ def test_everything_that_can_be_said(load: Load) -> None:
     assert job.order == "input"
     assert job.stop_when is not None
     assert (job.stop_when.failure_rate, job.stop_when.after) == (0.2, 10)
+    assert (job.budget_usd, job.deadline_s) == (20.0, 21600.0)
+    assert [(route.budget_usd, route.deadline_s) for route in job.routes] == [(None, None), (5.0, 7200.0), (None, None)]
+
+
+def test_money_and_time_say_how_and_not_what(load: Load) -> None:
+    """A run that stopped at its budget goes on with a larger one."""
+    job = load(EVERYTHING)
+    without = load(re.sub(r"(?m)^ *(budget|deadline):.*\n", "", EVERYTHING))
+    assert (without.budget_usd, without.routes[1].budget_usd, without.deadline_s) == (None, None, None)
+    assert without.identity == job.identity
+    assert job.identity["routes"][0] == {"when": {"longer": 5}, "to": "fast", "fallback": ["slow"]}
+    assert load(EVERYTHING.replace("to: slow\n    budget", "to: fast\n    budget")).identity != job.identity
 
 
 @pytest.mark.parametrize(
@@ -222,7 +240,20 @@ JOB_KEYS = st.sampled_from(
     [
         *("version", "name", "input", "params", "providers", "routes", "retry", "output", "sinks", "order", "budget"),
         *("stop_when", "deadline", "use", "path", "model", "api_key", "limits", "rpm", "timeout", "when", "to", "any"),
-        *("not", "longer", "tag", "than", "fallback", "messages", "prompt", "role", "content", "failure_rate", "after"),
+        *(
+            "not",
+            "longer",
+            "tag",
+            "than",
+            "fallback",
+            "messages",
+            "prompt",
+            "role",
+            "content",
+            "failure_rate",
+            "after",
+            "usd",
+        ),
     ]
 )
 SCALARS = st.sampled_from(
@@ -251,13 +282,14 @@ TREES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(JOB_KEYS, inner, max_size=5),
     max_leaves=25,
 )
+OPTIONAL = ["routes", "retry", "output", "sinks", "params", "stop_when", "order", "name", "budget", "deadline"]
 JOBS = st.fixed_dictionaries(
     {
         "version": st.just(1),
         "input": st.just({"path": "x"}) | TREES,
         "providers": st.dictionaries(st.sampled_from(["fast", "5s"]), TREES, min_size=1, max_size=2),
     },
-    optional=dict.fromkeys(["routes", "retry", "output", "sinks", "params", "stop_when", "order", "name"], TREES),
+    optional=dict.fromkeys(OPTIONAL, TREES),
 )
 
 

@@ -44,7 +44,11 @@ RIGHT = [
     JOB + ONE + OUT + "routes: [{when: {any: [{longer: 5}, {not: {tag: {name: x}}}]}, to: fast}, {to: fast}]\n",
     JOB + ONE + OUT + "retry: {attempts: 3}\norder: input\nstop_when: {failure_rate: 0.5}\n",
     JOB + ONE + OUT + "retry: {use: exponential, base: 500ms}\nparams: {a: {b: [1, null, x]}}\n",
-    JOB + ONE + OUT + "retry:\nroutes:\nname:\nstop_when:\n",
+    JOB + ONE + OUT + "budget: {usd: 20}\ndeadline: 6h\n",
+    JOB + ONE + OUT + "budget: {usd: 0.5}\ndeadline: 0.5\n",
+    JOB + ONE + OUT + "deadline: 0h 10m\nroutes: [{to: fast, budget: {usd: 5}, deadline: 2h}]\n",
+    JOB + ONE + OUT + "deadline: '90'\nroutes: [{to: fast, budget: , deadline: }]\n",
+    JOB + ONE + OUT + "retry:\nroutes:\nname:\nstop_when:\nbudget:\ndeadline:\n",
 ]
 
 WRONG = [
@@ -63,8 +67,18 @@ WRONG = [
     JOB + ONE + OUT + "params: [1]\n",
     JOB + ONE + OUT + "stop_when: {failure_rate: 2}\n",
     JOB + ONE + OUT + "stop_when: {after: 5}\n",
-    JOB + ONE + OUT + "budget: {usd: 5}\n",
-    JOB + ONE + OUT + "deadline: 6h\n",
+    JOB + ONE + OUT + "budget: {usd: 0}\n",
+    JOB + ONE + OUT + "budget: {usd: -1}\n",
+    JOB + ONE + OUT + "budget: {eur: 5}\n",
+    JOB + ONE + OUT + "budget: {}\n",
+    JOB + ONE + OUT + "budget: 5\n",
+    JOB + ONE + OUT + "deadline: 0\n",
+    JOB + ONE + OUT + "deadline: 0h\n",
+    JOB + ONE + OUT + "deadline: 0.0\n",
+    JOB + ONE + OUT + "deadline: soon\n",
+    JOB + ONE + OUT + "routes: [{to: fast, budget: {usd: 0}}]\n",
+    JOB + ONE + OUT + "routes: [{to: fast, budget: 5}]\n",
+    JOB + ONE + OUT + "routes: [{to: fast, deadline: 0ms}]\n",
     JOB + ONE + OUT + "retry: {use: linear}\n",
     JOB + ONE + OUT + "retry: {attempts: 0}\n",
     JOB + ONE + OUT + "retry: {base: soon}\n",
@@ -191,10 +205,12 @@ providers:
 routes:
   - {when: {priority: urgent}, to: fast}
   - {when: {prompt_chars: {lt: 100}}, to: fast, fallback: [slow]}
-  - {to: slow}
+  - {to: slow, budget: {usd: 5}, deadline: 2h}
 retry: {use: exponential, attempts: 5, base: 0.5s, cap: 30s}
 sinks: [{use: jsonl, path: answers.jsonl}]
+budget: {usd: 20}
 stop_when: {failure_rate: 0.2, after: 50}
+deadline: 6h
 """
 
     @SCHEMAS

@@ -181,32 +181,6 @@ version: 1
 input: {path: in.jsonl}
 providers:
   fast: {use: echo}
-output: out.jsonl
-budget: {usd: 5}
-deadline: 6h
-""",
-        """\
-error[E0206]: 'budget' would not be kept
- --> job.yaml:6:1
-  |
-6 | budget: {usd: 5}
-  | ^^^^^^
-  = help: this version cannot keep a budget; set a limit at the provider and remove the key
-error[E0206]: 'deadline' would not be kept
- --> job.yaml:7:1
-  |
-7 | deadline: 6h
-  | ^^^^^^^^
-  = help: this version cannot keep a deadline; remove the key
-""",
-        id="what_would_not_be_kept",
-    ),
-    pytest.param(
-        """\
-version: 1
-input: {path: in.jsonl}
-providers:
-  fast: {use: echo}
 sinks:
   - {use: jsonl, path: x}
   - {use: jsonl, path: x}
@@ -220,6 +194,36 @@ error[E0208]: two sinks are the same
   = help: remove one of them
 """,
         id="the_same_sink_twice",
+    ),
+    pytest.param(
+        """\
+version: 1
+input: {path: in.jsonl}
+providers:
+  fast: {use: echo}
+output: out.jsonl
+budget: {usd: .inf, eur: 1}
+deadline: 0h
+""",
+        """\
+error[E0205]: budget.usd: should be a finite number
+ --> job.yaml:6:15
+  |
+6 | budget: {usd: .inf, eur: 1}
+  |               ^^^^
+error[E0203]: unknown key 'eur'
+ --> job.yaml:6:21
+  |
+6 | budget: {usd: .inf, eur: 1}
+  |                     ^^^
+  = help: known here: usd
+error[E0205]: deadline: should be greater than 0
+ --> job.yaml:7:11
+  |
+7 | deadline: 0h
+  |           ^^
+""",
+        id="money_and_time",
     ),
 ]
 

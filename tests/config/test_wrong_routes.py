@@ -212,6 +212,30 @@ error[E0205]: routes.2.when.tag: should be a mapping of keys to values
 """,
         id="condition_values",
     ),
+    pytest.param(
+        """\
+version: 1
+input: {path: in.jsonl}
+providers:
+  fast: {use: echo}
+output: out.jsonl
+routes:
+  - {to: fast, budget: 5, deadline: 0}
+""",
+        """\
+error[E0205]: routes.0.budget: should be a mapping of keys to values
+ --> job.yaml:7:24
+  |
+7 |   - {to: fast, budget: 5, deadline: 0}
+  |                        ^
+error[E0205]: routes.0.deadline: should be greater than 0
+ --> job.yaml:7:37
+  |
+7 |   - {to: fast, budget: 5, deadline: 0}
+  |                                     ^
+""",
+        id="money_and_time_of_a_route",
+    ),
 ]
 
 

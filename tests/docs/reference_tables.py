@@ -15,7 +15,7 @@ import typer
 from pydantic import BaseModel
 
 from promptmill._config.routes import RouteSpec
-from promptmill._config.spec import NOT_YET, JobSpec, StopWhenSpec, TemplateSpec
+from promptmill._config.spec import BudgetSpec, JobSpec, StopWhenSpec, TemplateSpec
 from promptmill._registry import Registry
 from promptmill.cli.main import app
 from promptmill.http import HttpSettings
@@ -33,12 +33,14 @@ PARTS: dict[str, type[BaseModel]] = {
     "http": HttpSettings,
     "route": RouteSpec,
     "stop_when": StopWhenSpec,
+    "budget": BudgetSpec,
 }
 _SECTIONS = {
     "Limits": "limits",
     "Price": "price",
     "HttpSettings": "http",
     "StopWhenSpec": "stop_when",
+    "BudgetSpec": "budget",
     "MessageSpec": "messages",
 }
 _TYPES = {
@@ -114,13 +116,11 @@ def table(name: str) -> str:
 def _rows(model: type[BaseModel]) -> dict[str, str]:
     schema = model.model_json_schema()
     required = set(schema.get("required", ()))
-    skipped = set(NOT_YET) if model is JobSpec else set()
     defined = schema.get("$defs", {})
     rows = {}
     for key, one in schema.get("properties", {}).items():
         cells = (f"`{key}`", _type(one, defined), _default(key, one, required), _cell(one.get("description", "")))
-        if key not in skipped:
-            rows[key] = f"| {' | '.join(cells)} |"
+        rows[key] = f"| {' | '.join(cells)} |"
     return rows
 
 

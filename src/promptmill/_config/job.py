@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from promptmill._config.document import Document, KeyPath
 from promptmill._config.problems import problems_of
-from promptmill._config.routes import read_routes
+from promptmill._config.routes import HOW_ONLY, read_routes
 from promptmill._config.secret_fields import secret_paths
-from promptmill._config.spec import NOT_YET, TEMPLATE_KEYS, JobSpec, StopWhenSpec, TemplateSpec
+from promptmill._config.spec import TEMPLATE_KEYS, JobSpec, StopWhenSpec, TemplateSpec
 from promptmill._registry import Registry
 from promptmill._routing import Route
 from promptmill._template import InputTemplate
@@ -46,6 +46,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     sinks: tuple[SinkOptions, ...]
     order: Literal["completion", "input"]
     stop_when: StopWhenSpec | None
+    budget_usd: float | None
+    deadline_s: float | None
     dedupe: bool | None
     cache: Path | None
 
@@ -86,7 +88,6 @@ class _Reader:
         spec = self._validate(JobSpec, (), self._document.data)
         if spec is None:
             raise self._errors()
-        self._refuse_what_is_not_kept(spec)
         providers = {
             name: self._component("provider", ("providers", name), value) for name, value in spec.providers.items()
         }
@@ -112,6 +113,8 @@ class _Reader:
             sinks=sinks,
             order=spec.order,
             stop_when=spec.stop_when,
+            budget_usd=None if spec.budget is None else spec.budget.usd,
+            deadline_s=spec.deadline,
             dedupe=spec.dedupe,
             cache=None if spec.cache is None else base_dir / spec.cache,
             identity={
@@ -121,16 +124,10 @@ class _Reader:
                     name: {"use": spec.providers[name].get("use"), **options.identity()}
                     for name, options in providers.items()
                 },
-                "routes": spec.routes,
+                "routes": _without_how(spec.routes),
             },
             sink_names=_sink_names(spec, sinks),
         )
-
-    def _refuse_what_is_not_kept(self, spec: JobSpec) -> None:
-        for key, advice in NOT_YET.items():
-            if getattr(spec, key) is not None:
-                where = self._document.locate((key,), key=True)
-                self._problems.append(Problem("E0206", f"{key!r} would not be kept", where, advice))
 
     def _source(self, given: Mapping[str, Any]) -> Any:
         options = {key: value for key, value in given.items() if key not in TEMPLATE_KEYS}
@@ -226,6 +223,13 @@ class _Reader:
         count = len(self._problems)
         message = self._problems[0].message if count == 1 else f"{count} problems in {str(self._document.path)!r}"
         return JobError(message, problems=tuple(self._problems))
+
+
+def _without_how(routes: list[dict[str, Any]] | None) -> JSON:
+    """The routes as they decide about answers: a run can go on when its budgets and deadlines change."""
+    if routes is None:
+        return None
+    return [{key: value for key, value in route.items() if key not in HOW_ONLY} for route in routes]
 
 
 def _sink_names(spec: JobSpec, sinks: tuple[SinkOptions, ...]) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptmill._config.document import Document, KeyPath
 from promptmill._config.problems import problems_of
+from promptmill._config.spec import BudgetSpec, Deadline
 from promptmill._registry import Registry
 from promptmill._routing import AllOf, AnyOf, Not, Route
 from promptmill.errors import PluginError, Problem
@@ -23,6 +24,12 @@ class RouteSpec(BaseModel):
     to: str = Field(description="The name of a provider.")
     when: dict[str, Any] | None = Field(None, description="Conditions that must all hold; left out: every request.")
     fallback: list[str] = Field(default_factory=list, description="Providers to try after it, in order.")
+    budget: BudgetSpec | None = Field(None, description="The most the requests of this route may cost.")
+    deadline: Deadline | None = Field(None, description="Time from the start of the run, e.g. 2h; default: the job's.")
+
+
+HOW_ONLY: Final = frozenset({"budget", "deadline"})
+"""Keys of a route that change nothing about answers."""
 
 
 def read_routes(
@@ -76,7 +83,13 @@ class _Reader:
             self._check_provider((*at, "fallback", number), name)
         # `when:` with nothing behind it is a condition somebody meant to write, not one that always holds.
         when = self._all((*at, "when"), spec.when) if "when" in given else None
-        return Route(to=spec.to, when=when, fallback=tuple(spec.fallback))
+        return Route(
+            to=spec.to,
+            when=when,
+            fallback=tuple(spec.fallback),
+            budget_usd=None if spec.budget is None else spec.budget.usd,
+            deadline_s=spec.deadline,
+        )
 
     def _check_provider(self, at: KeyPath, name: str) -> None:
         if name not in self._providers:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from promptmill._config.routes import RouteSpec
-from promptmill._config.spec import NOT_YET, JobSpec, TemplateSpec
+from promptmill._config.spec import JobSpec, TemplateSpec
 from promptmill._registry import Registry
 
 DRAFT_2020: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -32,8 +32,6 @@ class _Builder:
     def schema(self) -> Schema:
         job = self._model(JobSpec, "")
         keys = job["properties"]
-        for key in NOT_YET:
-            del keys[key]
         keys["providers"]["additionalProperties"] = self._choice("provider")
         _replace_items(keys["sinks"], self._choice("sink"))
         _replace_items(keys["routes"], self._route())

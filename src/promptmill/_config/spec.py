@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from promptmill.options import Duration
 
 Pluggable = dict[str, Any]
 """``{use: name, ...options}``; validated by the options class registered under the name."""
+
+
+class _AboveZero:
+    """Takes 0 out of the JSON Schema of a duration, as a number and as a text."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        number, text = handler(schema)["anyOf"]
+        above = {**number, "exclusiveMinimum": number["minimum"]}
+        del above["minimum"]
+        return {"anyOf": [above, {**text, "pattern": "^(?=.*[1-9])" + text["pattern"].removeprefix("^")}]}
+
+
+Deadline = Annotated[Duration, Field(gt=0), _AboveZero()]
+"""Seconds from the start of a run; never 0."""
 
 
 class _Spec(BaseModel):
@@ -45,9 +61,9 @@ class StopWhenSpec(_Spec):
 
 
 class BudgetSpec(_Spec):
-    """The most a run may cost."""
+    """The most a run, or a route of it, may cost."""
 
-    usd: float = Field(gt=0)
+    usd: float = Field(gt=0, allow_inf_nan=False, description="US dollars, e.g. 20 or 0.5.")
 
 
 class JobSpec(_Spec):
@@ -69,13 +85,6 @@ class JobSpec(_Spec):
         None, description="Send identical requests once; default: those at temperature 0, where answers repeat."
     )
     cache: str | None = Field(None, min_length=1, description="A file of answers that runs share.")
-    budget: BudgetSpec | None = None
+    budget: BudgetSpec | None = Field(None, description="The most the run may cost.")
     stop_when: StopWhenSpec | None = None
-    deadline: Duration | None = None
-
-
-NOT_YET: Final = {
-    "budget": "this version cannot keep a budget; set a limit at the provider and remove the key",
-    "deadline": "this version cannot keep a deadline; remove the key",
-}
-"""Keys of the format that are refused so far, with advice."""
+    deadline: Deadline | None = Field(None, description="Time from the start of the run until all is done, e.g. 6h.")
