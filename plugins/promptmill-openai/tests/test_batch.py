@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 import respx
 
-from promptmill.batch import BatchLine, BatchStatus, Shard
+from promptmill.batch import BatchLimits, BatchLine, BatchStatus, Shard
 from promptmill.errors import BadOutput, Permanent, ProviderError, Transient
 from promptmill.models import Message, Request, Response
 from promptmill.options import BuildContext
@@ -277,3 +278,28 @@ async def test_a_lost_reply_is_said_to_be_one(tmp_path: Path) -> None:
 def test_a_lifetime_the_api_does_not_take_is_refused(lifetime: str) -> None:
     with pytest.raises(ValueError, match="expires_after"):
         provider(BASE, expires_after=lifetime)
+
+
+def test_it_is_installed_under_its_name() -> None:
+    (entry,) = entry_points(group="promptmill", name="provider.openai-batch")
+    registered: dict[str, Any] = {}
+    entry.load().register_provider(registered.setdefault)
+    assert registered == {"openai-batch": OpenAIBatchOptions}
+
+
+def test_its_options_are_those_of_a_batch_and_of_this_plugin() -> None:
+    options = OpenAIBatchOptions.model_validate({"model": "gpt-x"})
+    assert options.timeout == 3600
+    assert {"max_batches", "organization", "delete_files", "price"} <= options.how_only
+    with pytest.raises(ValueError, match="model"):
+        OpenAIBatchOptions.model_validate({})
+    with pytest.raises(ValueError, match="max_concurrency"):
+        OpenAIBatchOptions.model_validate({"model": "gpt-x", "max_concurrency": 4})
+
+
+def test_limits_are_the_smaller_of_ours_and_theirs() -> None:
+    assert provider(BASE).limits == BatchLimits(requests=50_000, bytes=180_000_000, window_s=86_400.0)
+    small = provider(BASE, batch_requests=10, batch_bytes=1000).limits
+    assert (small.requests, small.bytes) == (10, 1000)
+    large = provider(BASE, batch_requests=10**6, batch_bytes=10**9).limits
+    assert (large.requests, large.bytes) == (50_000, 180_000_000)

@@ -17,7 +17,7 @@ KEY = "sk-canary-4242424242"
 
 def endpoint(context: BuildContext | None = None, **settings: Any) -> Endpoint:
     options = OpenAIChatOptions.model_validate({"model": "gpt-x", **settings})
-    return options.endpoint("/chat/completions", context or BuildContext(name="fast"))
+    return options.endpoint_at("/chat/completions", context or BuildContext(name="fast"))
 
 
 def test_the_default_server_and_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""``OpenAIBatch``: the Batch API of OpenAI, or of any server that speaks it: half the price, within 24 hours.
+"""``openai-batch``: the Batch API of OpenAI, or of any server that speaks it: half the price, within 24 hours.
 
 Source of limits and wire facts: the API reference and the batch guide, as the official SDK 3.54 has them.
 """
@@ -17,9 +17,10 @@ from promptmill import jsontext
 from promptmill.batch import BatchLimits, BatchLine, BatchProvider, BatchStatus, Shard
 from promptmill.clock import Clock
 from promptmill.errors import BadOutput, Permanent, ProviderError
+from promptmill.hookspecs import hookimpl
 from promptmill.jsontext import JSON
 from promptmill.models import Request, Response
-from promptmill.options import BuildContext, Duration
+from promptmill.options import BatchProviderOptions, BuildContext, Duration, Register
 from promptmill_openai.batch_results import Reader, lines_of
 from promptmill_openai.batch_status import file_ids, status_of, tag_of
 from promptmill_openai.chat import chat_body
@@ -71,13 +72,16 @@ FORMS: Final[Mapping[str, Form]] = {
 class OpenAIBatch(BatchProvider):
     """Batches over HTTP: a file of lines, a batch made of it, and one or two files of results."""
 
-    limits = BatchLimits(requests=REQUESTS, bytes=FILE_BYTES, window_s=WINDOW_S)
-
     def __init__(self, endpoint: Endpoint, options: OpenAIBatchOptions, clock: Clock) -> None:
         self.model = options.model
         self.price_vendor = endpoint.price_vendor()
-        self.operations = FORMS[options.endpoint_kind].operations
-        self._form = FORMS[options.endpoint_kind]
+        self.limits = BatchLimits(
+            requests=min(REQUESTS, options.batch_requests or REQUESTS),
+            bytes=min(FILE_BYTES, options.batch_bytes or FILE_BYTES),
+            window_s=WINDOW_S,
+        )
+        self.operations = FORMS[options.endpoint].operations
+        self._form = FORMS[options.endpoint]
         self._endpoint = endpoint
         self._options = options
         self._clock = clock
@@ -230,15 +234,26 @@ def _lifetime(seconds: float) -> dict[str, JSON]:
 Lifetime = Annotated[Duration, Field(ge=SHORTEST_LIFETIME, le=LONGEST_LIFETIME)]
 
 
-class OpenAIBatchOptions(OpenAIOptions):
-    """Options of the batch provider."""
+class OpenAIBatchOptions(BatchProviderOptions, OpenAIOptions):
+    """Options of ``openai-batch``."""
 
-    how_only = OpenAIOptions.how_only | {"expires_after", "output_expires_after", "delete_files"}
+    how_only = (
+        BatchProviderOptions.how_only
+        | OpenAIOptions.how_only
+        | {"expires_after", "output_expires_after", "delete_files"}
+    )
 
-    endpoint_kind: Literal["chat", "responses"] = Field("chat", alias="endpoint", description="What the lines ask for.")
+    # Both bases have it; without this line it would be the first one's, which may be left out.
+    model: str = Field(min_length=1, description="The model that answers when a request names none.")
+    endpoint: Literal["chat", "responses"] = Field("chat", description="What the lines ask for.")
     expires_after: Lifetime | None = Field(None, description="When the server deletes the files sent; 1 h to 30 days.")
     output_expires_after: Lifetime | None = Field(None, description="When it deletes the results; 1 h to 30 days.")
     delete_files: bool = Field(False, description="Delete all files there once the results are safe here.")
 
     def build(self, context: BuildContext) -> OpenAIBatch:
-        return OpenAIBatch(self.endpoint("", context), self, context.clock)
+        return OpenAIBatch(self.endpoint_at("", context), self, context.clock)
+
+
+@hookimpl
+def register_provider(register: Register) -> None:
+    register("openai-batch", OpenAIBatchOptions)

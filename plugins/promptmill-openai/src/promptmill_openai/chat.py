@@ -68,7 +68,7 @@ class OpenAIChatOptions(OpenAIOptions):
 
     def build(self, context: BuildContext) -> OpenAIChat:
         return OpenAIChat(
-            self.endpoint("/chat/completions", context),
+            self.endpoint_at("/chat/completions", context),
             model=self.model,
             service_tier=self.service_tier,
             extra_body=self.extra_body,

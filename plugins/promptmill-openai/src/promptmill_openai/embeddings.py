@@ -114,7 +114,7 @@ class OpenAIEmbeddingsOptions(OpenAIOptions):
     """Options of ``openai-embeddings``."""
 
     def build(self, context: BuildContext) -> OpenAIEmbeddings:
-        endpoint = self.endpoint("/embeddings", context)
+        endpoint = self.endpoint_at("/embeddings", context)
         return OpenAIEmbeddings(endpoint, model=self.model, extra_body=self.extra_body)
 
 

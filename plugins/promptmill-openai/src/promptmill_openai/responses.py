@@ -82,7 +82,7 @@ class OpenAIResponsesOptions(OpenAIOptions):
 
     def build(self, context: BuildContext) -> OpenAIResponses:
         return OpenAIResponses(
-            self.endpoint("/responses", context),
+            self.endpoint_at("/responses", context),
             model=self.model,
             service_tier=self.service_tier,
             extra_body=self.extra_body,

@@ -65,7 +65,7 @@ class OpenAIOptions(ProviderOptions):
     extra_body: dict[str, Any] = Field({}, description="Members merged into every request body; they win.")
     http: HttpSettings = HttpSettings()
 
-    def endpoint(self, path: str, context: BuildContext) -> Endpoint:
+    def endpoint_at(self, path: str, context: BuildContext) -> Endpoint:
         """The endpoint at ``path`` (``/chat/completions``) below the base URL, with its key; not open yet.
 
         Raises:
