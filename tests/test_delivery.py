@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from promptmill._delivery import BACKLOG, Delivery, InputOrder
+from promptmill._delivery import BACKLOG, Delivery
 from promptmill.errors import StorageError
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
@@ -69,45 +67,16 @@ async def until(condition: Callable[[], bool]) -> None:
             await anyio.lowlevel.checkpoint()
 
 
-class TestInputOrder:
-    @given(st.permutations(range(12)), st.lists(st.integers(1, 4), min_size=12, max_size=12))
-    def test_results_come_in_order_as_soon_as_they_can(self, order: list[int], sizes: list[int]) -> None:
-        arranged, seen = InputOrder(), set[int]()
-        out: list[int] = []
-        while order:
-            group, order = order[: sizes[0]], order[sizes[0] :]
-            sizes = sizes[1:]
-            seen.update(group)
-            out += indexes(arranged.arrange([result(index) for index in group]))
-            complete = next(index for index in range(13) if index not in seen)
-            assert out == list(range(complete))
-            assert arranged.next_index == complete
-        assert out == list(range(12))
-        assert arranged.rest() == []
-
-    @given(st.sets(st.integers(1, 20)))
-    def test_the_rest_is_what_came_early_in_order(self, early: set[int]) -> None:
-        order = InputOrder()
-        assert order.arrange([result(index) for index in early]) == []
-        assert indexes(order.rest()) == sorted(early)
-        assert order.rest() == []
-
-
 async def test_everything_reaches_every_sink_then_the_consumer() -> None:
     sinks = [RecordingSink(), RecordingSink()]
     consumed: list[int] = []
-    moved = 0
 
     async def consumer(group: Sequence[Result]) -> None:
         assert all(set(indexes(group)) <= set(sink.written) for sink in sinks), "seen only when it is stored"
         assert all(sink.commits == len(sink.groups) for sink in sinks), "seen only when it is durable"
         consumed.extend(indexes(group))
 
-    def on_moved() -> None:
-        nonlocal moved
-        moved += 1
-
-    delivery = Delivery(sinks, on_failure=fail_on_failure, on_moved=on_moved, consumer=consumer)
+    delivery = Delivery(sinks, on_failure=fail_on_failure, consumer=consumer)
     async with anyio.create_task_group() as group:
         group.start_soon(delivery.run)
         for index in range(100):
@@ -117,7 +86,6 @@ async def test_everything_reaches_every_sink_then_the_consumer() -> None:
         delivery.close()
     assert [sink.written for sink in sinks] == [list(range(100))] * 2
     assert consumed == list(range(100))
-    assert moved == len(sinks[0].groups)
 
 
 async def test_results_gather_into_a_group_while_one_is_written() -> None:
@@ -247,35 +215,31 @@ async def test_a_consumer_that_is_cancelled_has_its_group_stored() -> None:
     assert sink.groups == [[0], [1]]
 
 
-async def test_input_order_holds_early_results_back_and_gives_them_up_at_the_end() -> None:
+async def test_a_flush_returns_when_what_was_put_before_is_stored() -> None:
     sink = RecordingSink()
-    delivery = Delivery([sink], on_failure=fail_on_failure, order=InputOrder())
-    assert delivery.next_index == 0
+    delivery = Delivery([sink], on_failure=fail_on_failure, linger=True)
     async with anyio.create_task_group() as group:
         group.start_soon(delivery.run)
-        for index in (2, 1, 5):
-            await delivery.put(result(index))
-        await anyio.wait_all_tasks_blocked()
-        assert sink.groups == []
         await delivery.put(result(0))
-        await anyio.wait_all_tasks_blocked()
-        assert sink.groups == [[0, 1, 2]]
-        assert delivery.next_index == 3
+        await delivery.put(result(1))
+        await delivery.flush()
+        assert sink.written == [0, 1]
+        await delivery.flush()
         delivery.close()
-    assert sink.groups == [[0, 1, 2], [5]]
 
 
-async def test_drain_gives_up_early_results_too() -> None:
-    sink = RecordingSink()
-    delivery = Delivery([sink], on_failure=fail_on_failure, order=InputOrder())
-    for index in (7, 3, 0):
-        await delivery.put(result(index))
-    await delivery.drain()
-    assert sink.groups == [[0, 3, 7]]
+async def test_a_flush_does_not_pass_over_what_could_not_be_stored() -> None:
+    class Full(RecordingSink):
+        async def write(self, results: Sequence[Result]) -> None:
+            raise StorageError("the disk is full", code="E0602")
 
-
-async def test_completion_order_has_no_next_index() -> None:
-    assert Delivery([], on_failure=fail_on_failure).next_index == float("inf")
+    delivery = Delivery([Full()], on_failure=lambda _: None)
+    async with anyio.create_task_group() as group:
+        group.start_soon(delivery.run)
+        await delivery.put(result(0))
+        with pytest.raises(StorageError, match="full"):
+            await delivery.flush()
+        delivery.close()
 
 
 async def test_without_sinks_the_consumer_gets_all() -> None:

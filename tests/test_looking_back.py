@@ -71,8 +71,8 @@ def job(tmp_path: Path) -> Job:
     return write
 
 
-async def run(path: Path, registry: Registry, **options: Any) -> _app.Outcome:
-    return await _app.prepare(path, registry=registry).run(**options)
+async def run(path: Path, registry: Registry, *, retry_failed: bool = False, **options: Any) -> _app.Outcome:
+    return await _app.prepare(path, registry=registry).run(_app.Orders(retry_failed=retry_failed), **options)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

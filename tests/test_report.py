@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptmill import jsontext
-from promptmill._lane import Pricer
 from promptmill._report import FORMAT_VERSION, Latencies, Summary, Tally
+from promptmill._work import Pricer
 from promptmill.errors import Throttled
 from promptmill.interfaces import AttemptFailed
 from promptmill.models import ErrorInfo, Result, Status, Tier, Usage

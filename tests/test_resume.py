@@ -82,7 +82,7 @@ class World:
             for one in observers:
                 one.watch(run)
 
-        return await prepared.run(retry_failed=retry_failed, observers=observers, on_start=start)
+        return await prepared.run(_app.Orders(retry_failed=retry_failed), observers=observers, on_start=start)
 
     def records(self) -> list[tuple[str, str]]:
         lines = (self.folder / "out.jsonl").read_bytes().split(b"\n")[:-1]

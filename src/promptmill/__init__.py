@@ -17,7 +17,7 @@ from promptmill.errors import PromptmillError, ProviderError, RunStopped
 from promptmill.models import Message, Request, Response, Result, Usage
 
 if TYPE_CHECKING:
-    from promptmill._engine import StopWhen
+    from promptmill._engine_spec import StopWhen
     from promptmill._report import Summary
     from promptmill._routing import AllOf, AnyOf, Not, Route
     from promptmill.pipeline import Pipeline
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
         "Not": "_routing",
         "Pipeline": "pipeline",
         "Route": "_routing",
-        "StopWhen": "_engine",
+        "StopWhen": "_engine_spec",
         "Summary": "_report",
         "run": "scripts",
     }

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 import anyio
 import msgspec
+from anyio import to_thread
 
 from promptmill._cache import ResponseCache
 from promptmill._config import Job, load_job
 from promptmill._cursors import CommitOrder, Cursor, InputOrder
-from promptmill._engine import Entry, StopWhen, only_cause
+from promptmill._deadlines import deadlines_of
+from promptmill._engine import only_cause
+from promptmill._engine_spec import Entry, StopWhen
 from promptmill._feed import feed
 from promptmill._input import InputReport, JobInput
-from promptmill._journal import Journal, Store
-from promptmill._lane import Pricer
+from promptmill._journal import DATABASE, Journal, Store
 from promptmill._locations import state_directory
 from promptmill._pricing import tariffs
 from promptmill._projection import Projection
@@ -27,13 +29,15 @@ from promptmill._report import Summary, Tally
 from promptmill._resume import Plan, plan
 from promptmill._routing import Router
 from promptmill._run import Run, new_run_id
+from promptmill._shelf import JournalShelf, open_shelf
 from promptmill._twins import Twins
+from promptmill._work import Pricer
 from promptmill.clock import Clock, SystemClock
-from promptmill.errors import RunStopped, StorageError
+from promptmill.errors import RunStopped, StorageError, UsageError
 from promptmill.interfaces import Observer, Sink
 from promptmill.models import Result
 from promptmill.options import BuildContext
-from promptmill.pipeline import Pipeline
+from promptmill.pipeline import Pipeline, RunPlan
 
 _READ_ROWS: Final = 5000
 
@@ -48,6 +52,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     stopped: RunStopped | None
     rejected: int
     """Rows that some sink does not take."""
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """How to run a job.
+
+    ``fresh`` sets the earlier run and its outputs aside; ``retry_failed`` sends failed requests again; ``detach``
+    leaves as soon as all that is left is in batches; ``cancel_batches`` sends nothing, ends the batches there are and
+    keeps what has finished of them.
+    """
+
+    fresh: bool = False
+    retry_failed: bool = False
+    detach: bool = False
+    cancel_batches: bool = False
 
 
 class PreparedJob:
@@ -66,9 +84,8 @@ class PreparedJob:
 
     async def run(
         self,
+        orders: Orders | None = None,
         *,
-        fresh: bool = False,
-        retry_failed: bool = False,
         observers: Sequence[Observer] = (),
         on_plan: Callable[[Plan, int], None] = lambda *_: None,
         on_start: Callable[[Run], None] = lambda _: None,
@@ -76,8 +93,7 @@ class PreparedJob:
         """Run the job, or go on where its last run stopped.
 
         Args:
-            fresh: set the earlier run and its outputs aside, and start over.
-            retry_failed: send failed requests again.
+            orders: how to run it.
             observers: told of what happens.
             on_plan: handed what is left to do, and how many requests a killed process had in flight.
             on_start: handed the run before its first call.
@@ -87,33 +103,74 @@ class PreparedJob:
             UsageError: the input is wrong, or it or the job has changed; nothing was sent.
             StorageError: the journal or a sink cannot be opened; nothing was sent.
         """
+        orders = orders or Orders()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._input.source)
             directory = state_directory(self.job.base_dir) / self.job.name
-            journal = await stack.enter_async_context(Journal(directory, self._clock, fresh=fresh))
+            if orders.fresh:
+                await to_thread.run_sync(self._refuse_to_forget, directory)
+            journal = await stack.enter_async_context(Journal(directory, self._clock, fresh=orders.fresh))
             run_id = await _run_id(journal, self._clock)
             sinks = [sink.build(self._context(f"sink {at + 1}", run_id)) for at, sink in enumerate(self.job.sinks)]
-            if fresh:
+            if orders.fresh:
                 for sink in sinks:
                     await sink.set_aside()
-            if retry_failed:
+            if orders.retry_failed:
                 await journal.ask(Store.supersede_failed)
-            todo = await plan(journal, self._input, self.job.identity)
+            shelf = await open_shelf(journal)
+            todo = await plan(journal, self._input, self.job.identity, shelf)
             on_plan(todo, len(journal.unknown))
             await self._keep_order(journal)
             projections = await self._projections(sinks, journal, stack)
             run = Execution(self.job, journal, todo, projections, self._price_of)
-            if todo.pending:
-                twins = await self._twins(todo, journal)
+            if todo.pending and (shelf or not orders.cancel_batches):
+                twins = await self._twins(todo, journal, shelf)
                 cache = await self._cache(stack)
-                router = Router(self.job.routes, list(self.job.providers))
-                rows = self._input.entries(todo.input, todo.done)
-                entries = feed(rows, twins, cache, router, lambda request, one: journal.received(request, one, b""))
                 pipeline = self._pipeline([*observers, twins, *([cache] if cache else [])])
-                await run.mill(pipeline, entries, run_id, on_start)
+                run_plan = await self._run_plan(orders, journal, run_id, todo, shelf)
+                await run.mill(pipeline, self._entries(run_plan, todo, journal, twins, cache), run_plan, on_start)
             else:
                 await run.deliver()
             return await run.outcome(run_id)
+
+    def _entries(
+        self, run_plan: RunPlan, todo: Plan, journal: Journal, twins: Twins, cache: ResponseCache | None
+    ) -> AsyncIterator[Sequence[Entry]]:
+        """What is to be sent: nothing when batches are only to be ended."""
+        if run_plan.cancel:
+            return _nothing()
+        router = Router(self.job.routes, list(self.job.providers))
+        rows = self._input.entries(todo.input, todo.settled)
+        return feed(rows, twins, cache, router, lambda request, one: journal.received(request, one, b""))
+
+    async def _run_plan(
+        self, orders: Orders, journal: Journal, run_id: str, todo: Plan, shelf: JournalShelf
+    ) -> RunPlan:
+        deadlines = await deadlines_of(journal, self.job.deadline_s, self.job.routes, self._clock)
+        return RunPlan(
+            run_id=run_id,
+            total=todo.pending,
+            journal=journal,
+            shelf=shelf,
+            due=deadlines.job,
+            dues=deadlines.routes,
+            detach=orders.detach,
+            cancel=orders.cancel_batches,
+        )
+
+    def _refuse_to_forget(self, directory: Path) -> None:
+        """A run that is set aside is never looked at again, and what is in its batches would be paid for nothing."""
+        count = 0
+        if not (directory / DATABASE).exists():
+            return
+        with suppress(StorageError):  # starting over is the way out of a journal that cannot be read
+            count = _open_batches(directory / DATABASE)
+        if count:
+            raise UsageError(
+                f"{count} batches of this run are not collected, and `--fresh` would set them aside unseen",
+                code="E0343",
+                hint="run the job without `--fresh` to collect them, or with `--cancel-batches` to end them first",
+            )
 
     async def _projections(self, sinks: Sequence[Sink], journal: Journal, stack: AsyncExitStack) -> list[Projection]:
         projections = []
@@ -135,10 +192,12 @@ class PreparedJob:
             return CommitOrder(journal)
         return InputOrder(journal)
 
-    async def _twins(self, todo: Plan, journal: Journal) -> Twins:
+    async def _twins(self, todo: Plan, journal: Journal, shelf: JournalShelf) -> Twins:
         twins = Twins(todo.input.twins, self.job.dedupe)
         if twins and todo.finished:
             await journal.ask(lambda store: twins.remember(store.answers()))
+        if twins and shelf:
+            await to_thread.run_sync(lambda: twins.sent(item.request for item in shelf.items()))
         return twins
 
     async def _cache(self, stack: AsyncExitStack) -> ResponseCache | None:
@@ -191,15 +250,13 @@ class Execution:
         self,
         pipeline: Pipeline,
         entries: AsyncIterator[Sequence[Entry]],
-        run_id: str,
+        run_plan: RunPlan,
         on_start: Callable[[Run], None],
     ) -> None:
         """Run what is left to do and deliver it."""
 
         async def work() -> None:
-            async with pipeline.prepare(
-                total=self._todo.pending, run_id=run_id, journal=self._journal, consumer=self._offer
-            ) as run:
+            async with pipeline.prepare(run_plan, consumer=self._offer) as run:
                 self._run = run
                 self._journal.on_full = run.storage_failed
                 on_start(run)
@@ -266,6 +323,19 @@ async def _run_id(journal: Journal, clock: Clock) -> str:
         saved = new_run_id(clock)
         await journal.put_meta("run_id", saved)
     return str(saved)
+
+
+def _open_batches(database: Path) -> int:
+    store = Store.read(database)
+    try:
+        return sum(shard.is_open for shard in store.shards())
+    finally:
+        store.close()
+
+
+async def _nothing() -> AsyncIterator[Sequence[Entry]]:
+    return
+    yield
 
 
 def _count(store: Store, tally: Tally) -> None:

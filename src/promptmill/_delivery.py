@@ -6,7 +6,6 @@ by as many results as the disk is slow.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -26,35 +25,10 @@ BACKLOG: Final = 4096
 Consumer = Callable[[Sequence[Result]], Awaitable[None]]
 
 
-class InputOrder:
-    """Holds results back until all before them have come. ``index`` must count 0, 1, 2 ... without a gap."""
-
-    def __init__(self) -> None:
-        self.next_index = 0
-        self._early: dict[int, Result] = {}
-
-    def arrange(self, results: Sequence[Result]) -> list[Result]:
-        """Take ``results`` in and return those whose turn it is."""
-        for result in results:
-            self._early[result.index] = result
-        ready = []
-        while (result_now := self._early.pop(self.next_index, None)) is not None:
-            ready.append(result_now)
-            self.next_index += 1
-        return ready
-
-    def rest(self) -> list[Result]:
-        """What is still held back, in order; for a run that ended early."""
-        held = [self._early[index] for index in sorted(self._early)]
-        self._early.clear()
-        return held
-
-
 class Delivery:
-    """Takes results from the workers and hands them to the sinks, then to the consumer.
+    """Takes results from the workers and hands them to the sinks, then to the consumer, in the order of completion.
 
-    ``order`` None delivers in the order of completion. A sink that fails is left out from then on and reported once to
-    ``on_failure``; the others go on. ``on_moved`` is called after each group.
+    A sink that fails is left out from then on and reported once to ``on_failure``; the others go on.
     """
 
     def __init__(
@@ -62,16 +36,16 @@ class Delivery:
         sinks: Sequence[Sink],
         *,
         on_failure: Callable[[StorageError], None],
-        on_moved: Callable[[], None] = lambda: None,
         consumer: Consumer | None = None,
-        order: InputOrder | None = None,
         linger: bool = False,
     ) -> None:
         self._sinks = list(sinks)
         self._on_failure = on_failure
-        self._on_moved = on_moved
         self._consumer = consumer
-        self._order = order
+        self._failure: StorageError | None = None
+        self._put = 0
+        self._stored = 0
+        self._moved = anyio.Event()
         self._waiting: list[Result] = []
         self._closed = False
         self._arrived = anyio.Event()
@@ -79,19 +53,24 @@ class Delivery:
         self._enough = anyio.Event()
         self._room = anyio.Event()
 
-    @property
-    def next_index(self) -> int | float:
-        """The lowest index not delivered yet when the input order is kept, else infinity."""
-        return self._order.next_index if self._order else math.inf
-
     async def put(self, result: Result) -> None:
         """Take a finished result, then wait while the backlog is full. A cancelled wait loses nothing."""
         self._waiting.append(result)
+        self._put += 1
         self._arrived.set()
         if len(self._waiting) >= LINGER_RESULTS:
             self._enough.set()
         while len(self._waiting) >= BACKLOG:
             await self._room.wait()
+
+    async def flush(self) -> None:
+        """Return when every sink has what was put so far. Raises StorageError when one of them failed."""
+        wanted = self._put
+        self._enough.set()
+        while self._stored < wanted:
+            await self._moved.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """No more results will come; :meth:`run` ends when all are delivered."""
@@ -127,10 +106,7 @@ class Delivery:
             self._enough = anyio.Event()
         self._room.set()
         self._room = anyio.Event()
-        if self._order is None:
-            return group
-        ready = self._order.arrange(group)
-        return ready + self._order.rest() if self._closed else ready
+        return group
 
     async def _store(self, group: Sequence[Result]) -> None:
         """Write a group to every sink. Not interrupted half way: what was begun is finished."""
@@ -141,5 +117,8 @@ class Delivery:
                     await sink.commit()
                 except StorageError as error:
                     self._sinks.remove(sink)
+                    self._failure = error
                     self._on_failure(error)
-        self._on_moved()
+        self._stored += len(group)
+        moved, self._moved = self._moved, anyio.Event()
+        moved.set()

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, Literal, Protocol, TypeAlias
+from contextlib import asynccontextmanager
+from typing import Final
 
 import anyio
-import msgspec
 
 from promptmill import _stops as stops
-from promptmill._delivery import Consumer, Delivery, InputOrder
-from promptmill._lane import Lane, LaneSpec, Work
+from promptmill._batch_lane import BatchLaneSpec
+from promptmill._delivery import Consumer, Delivery
+from promptmill._engine_spec import EngineSpec, Entry, StopWhen
 from promptmill._observers import Audience
-from promptmill._routing import Router
-from promptmill.clock import Clock
+from promptmill._queue import Queued
+from promptmill._work import AnyLane, Work
 from promptmill.errors import (
     AuthFailed,
     NeverSent,
@@ -35,11 +36,8 @@ from promptmill.errors import (
     StorageError,
     Throttled,
 )
-from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Observer, Retry, RetryPolicy, Sink
-from promptmill.models import Request, Response, Result
-
-ORDER_WINDOW: Final = 10_000
-"""How far the quickest request may be ahead of the slowest when results are kept in input order."""
+from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Retry
+from promptmill.models import Response, Result
 
 UNREACHABLE_SECONDS: Final = 5.0
 """A provider that never answered is given this long before the run is stopped."""
@@ -49,46 +47,6 @@ BROKEN_IN_A_ROW: Final = 20
 
 GRACE_SECONDS: Final = 30.0
 """How long calls in flight may take to finish after a stop: they are paid already."""
-
-Entry: TypeAlias = Request | Result
-"""What the engine is fed: a request, or the failed result of a row that could not become one."""
-
-
-class StopWhen(msgspec.Struct, frozen=True):
-    """Stop when more than ``failure_rate`` (0 to 1) of the finished requests failed, after at least ``after``."""
-
-    failure_rate: float
-    after: int = 50
-
-
-class Ledger(Protocol):
-    """Keeps book of calls, so that a killed process leaves behind what it knew. Each call returns at once."""
-
-    def sending(self, request: Request, attempt: int, provider: str) -> None:
-        """``request`` is about to be sent. Raises StorageError: then it must not be."""
-        ...
-
-    def refused(self, request: Request) -> None:
-        """The last attempt for ``request`` failed, and that is not the end of it."""
-        ...
-
-    def received(self, request: Request, result: Result, body: bytes) -> None:
-        """``request`` has come to its ``result``; ``body`` is the raw reply, if any."""
-        ...
-
-
-class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """All parts of an engine. They are open already; the engine closes none of them."""
-
-    lanes: Sequence[LaneSpec]
-    router: Router
-    policy: RetryPolicy
-    clock: Clock
-    ledger: Ledger | None = None
-    sinks: Sequence[Sink] = ()
-    observers: Sequence[Observer] = ()
-    stop_when: StopWhen | None = None
-    order: Literal["completion", "input"] = "completion"
 
 
 class Engine:
@@ -100,13 +58,11 @@ class Engine:
         self._router = spec.router
         self._audience = Audience(spec.observers)
         self._room = anyio.Event()
-        self.lanes = {lane.name: Lane(lane, self, spec.clock, self._make_room) for lane in spec.lanes}
+        self.lanes: dict[str, AnyLane] = {one.name: one.lane(self, spec.clock, self._make_room) for one in spec.lanes}
         self._delivery = Delivery(
             spec.sinks,
             on_failure=self.storage_failed,
-            on_moved=self._make_room,
             consumer=consumer,
-            order=InputOrder() if spec.order == "input" else None,
             linger=spec.ledger is not None,
         )
         self._stopping = anyio.Event()
@@ -115,12 +71,23 @@ class Engine:
         self.stopped: RunStopped | None = None
         """Why the run ended early; None while it runs, and when it came to its end."""
         self.grace = GRACE_SECONDS
-        self.fed = 0
+        self.fed = sum(lane.held for lane in self.lanes.values())
         self.finished = 0
         self.failed_count = 0
         self._all_fed = False
         self._feed_error: Exception | None = None
         self._broken_in_a_row = 0
+        self._collecting = sum(isinstance(one, BatchLaneSpec) for one in spec.lanes)
+
+    @property
+    def away(self) -> int:
+        """Requests in batches that a provider has."""
+        return sum(lane.away for lane in self.lanes.values())
+
+    @property
+    def batches(self) -> int:
+        """Batches that a provider has."""
+        return sum(lane.batches for lane in self.lanes.values())
 
     @property
     def in_flight(self) -> int:
@@ -177,19 +144,40 @@ class Engine:
             self._working = workers.cancel_scope
             for lane in self.lanes.values():
                 lane.start(workers)
-            with self._feeding:
-                try:
-                    await self._feed(entries)
-                except Exception as error:  # noqa: BLE001 - raised again when what is paid for is safe
-                    self._feed_error = error
-                    self.stop(RunStopped(f"the input failed: {error}", code="E0307", exit_code=2))
-                self._all_fed = True
-                self._end_if_done()
-                await self._stopping.wait()
+            async with self._deadline():
+                await self._feed_and_wait(entries)
             for lane in self.lanes.values():
                 lane.close()
             if self.stopped:
                 workers.cancel_scope.deadline = anyio.current_time() + self.grace
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        """Stop the run when its deadline comes."""
+
+        async def watch(due: float) -> None:
+            while (left := due - self._clock.wall()) > 0:
+                await self._clock.sleep(left)
+            self.stop(stops.deadline())
+
+        async with anyio.create_task_group() as group:
+            if self._spec.due is not None:
+                group.start_soon(watch, self._spec.due)
+            yield
+            group.cancel_scope.cancel()
+
+    async def _feed_and_wait(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
+        with self._feeding:
+            try:
+                await self._feed(entries)
+            except Exception as error:  # noqa: BLE001 - raised again when what is paid for is safe
+                self._feed_error = error
+                self.stop(RunStopped(f"the input failed: {error}", code="E0307", exit_code=2))
+            self._all_fed = True
+            for lane in self.lanes.values():
+                lane.all_fed()
+            self._end_if_done()
+            await self._stopping.wait()
 
     async def _feed(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
         async for group in entries:
@@ -198,16 +186,14 @@ class Engine:
                 if isinstance(entry, Result):
                     await self._finish(entry)
                 else:
-                    await self._wait_for_room(entry)
-                    chain = self._router.chain(entry)
-                    self.lanes[chain[0]].put(entry, chain)
+                    await self._wait_for_room()
+                    number = self._router.number(entry)
+                    chain = self._router.routes[number].chain
+                    self.lanes[chain[0]].put(Queued(entry, chain, due=self._spec.dues.get(number)))
 
-    async def _wait_for_room(self, request: Request) -> None:
-        """Wait until some lane is hungry and the request is not too far ahead of the slowest one."""
-        while (
-            not any(lane.hungry for lane in self.lanes.values())
-            or request.index - self._delivery.next_index >= ORDER_WINDOW
-        ):
+    async def _wait_for_room(self) -> None:
+        """Wait until some lane is hungry."""
+        while not any(lane.hungry for lane in self.lanes.values()):
             self._room = anyio.Event()
             await self._room.wait()
 
@@ -215,12 +201,16 @@ class Engine:
         self._room.set()
 
     def _end_if_done(self) -> None:
-        if self._all_fed and self.finished == self.fed:
+        if not self._all_fed or self._stopping.is_set():
+            return
+        if self.finished == self.fed:
             self._stopping.set()
+        elif self._spec.detach and self.finished + self.away == self.fed:
+            self.stop(stops.detached(self.away, self.batches))
 
     # What becomes of an attempt: called by the lanes.
 
-    def sending(self, lane: Lane, work: Work) -> bool:
+    def sending(self, lane: AnyLane, work: Work) -> bool:
         """Whether an attempt may be made; notes that it is."""
         ledger = self._spec.ledger
         if ledger is None:
@@ -232,7 +222,7 @@ class Engine:
             return False
         return True
 
-    async def succeeded(self, lane: Lane, work: Work, response: Response, latency: float) -> None:
+    async def succeeded(self, lane: AnyLane, work: Work, response: Response, latency: float) -> None:
         self._broken_in_a_row = 0
         model = response.model or work.request.model or lane.provider.model
         result = Result(
@@ -254,7 +244,7 @@ class Engine:
             self._spec.ledger.received(work.request, result, response.body)
         await self._finish(result)
 
-    async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None:
+    async def failed(self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None) -> None:
         if self._spec.ledger and latency is not None:
             self._spec.ledger.refused(work.request)
         if isinstance(failure, AuthFailed):
@@ -274,6 +264,8 @@ class Engine:
                 lane.reached = lane.reached or not isinstance(failure, NeverSent)
                 elapsed = self._clock.now() - (work.started or 0.0)
                 decision = self._spec.policy.decide(failure, work.lane_attempts, elapsed)
+        if isinstance(decision, Retry) and lane.too_late(work):
+            decision = Fallback()
         self._tell_attempt_failed(lane, work, failure, latency, decision)
         if isinstance(decision, Retry):
             if isinstance(failure, Throttled) and failure.retry_after is not None:
@@ -281,7 +273,7 @@ class Engine:
             lane.retry(work, decision.after)
         elif isinstance(decision, Fallback) and len(work.chain) > 1:
             chain = work.chain[1:]
-            self.lanes[chain[0]].resume(Work(request=work.request, chain=chain, attempts=work.attempts))
+            self.lanes[chain[0]].resume(Work(request=work.request, chain=chain, attempts=work.attempts, due=work.due))
         elif isinstance(failure, QuotaExhausted):
             self.stop(stops.quota(lane.name, failure))
         elif isinstance(failure, NeverSent) and not lane.reached:
@@ -289,7 +281,7 @@ class Engine:
         else:
             await self._fail(lane, work, failure, latency)
 
-    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float | None) -> None:
+    async def broke(self, lane: AnyLane, work: Work, error: BaseException, latency: float | None) -> None:
         """The provider raised something that is no ProviderError: its bug, this request's bad luck."""
         trace = "".join(traceback.format_exception(error, limit=-3))
         failure = Permanent(f"provider {lane.name!r} raised {trace}", code="provider_bug")
@@ -300,7 +292,7 @@ class Engine:
             message = f"provider {lane.name!r} raised {type(error).__name__} on {BROKEN_IN_A_ROW} requests in a row"
             self.stop(RunStopped(f"{message}: {error}", code="E7001", exit_code=70))
 
-    async def _fail(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None:
+    async def _fail(self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None) -> None:
         result = Result(
             id=work.request.id,
             index=work.request.index,
@@ -330,7 +322,7 @@ class Engine:
     def _failed_more_than(self, limit: StopWhen) -> bool:
         return self.finished >= limit.after and self.failed_count / self.finished > limit.failure_rate
 
-    def _unreachable(self, lane: Lane, work: Work) -> bool:
+    def _unreachable(self, lane: AnyLane, work: Work) -> bool:
         """Whether the provider has never been reached, for long enough, with nowhere else to go."""
         if lane.reached or len(work.chain) > 1:
             return False
@@ -340,7 +332,7 @@ class Engine:
         return now - lane.unreached_since >= UNREACHABLE_SECONDS
 
     def _tell_attempt_failed(
-        self, lane: Lane, work: Work, failure: ProviderError, latency: float | None, decision: Decision
+        self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None, decision: Decision
     ) -> None:
         if not self._audience:
             return
@@ -353,6 +345,30 @@ class Engine:
             retry_in=decision.after if isinstance(decision, Retry) else None,
         )
         self._audience.tell(lambda observer: observer.attempt_failed(event))
+
+    # What lanes ask for whose requests go on without this process.
+
+    def warn(self, message: str) -> None:
+        """Tell observers of something that is not as it should be."""
+        self._audience.tell(lambda observer: observer.warned(message))
+
+    def moved(self) -> None:
+        """More requests, or fewer, are away now."""
+        self._end_if_done()
+
+    def lane_ended(self, lane: AnyLane) -> None:  # noqa: ARG002
+        """A lane that only collects has nothing left to collect."""
+        self._collecting -= 1
+        if not self._collecting and not self._stopping.is_set():
+            self.stop(stops.batches_cancelled(self.fed - self.finished))
+
+    def seconds_for(self, chain: tuple[str, ...], requests: int, tokens: int) -> float:
+        """How long so many requests with so many tokens would take at the first of these providers."""
+        return self.lanes[chain[0]].seconds_for(requests, tokens)
+
+    async def flushed(self) -> None:
+        """Return when every result so far is stored. Raises StorageError when one cannot be."""
+        await self._delivery.flush()
 
     def storage_failed(self, error: StorageError) -> None:
         """Stop, since results cannot be stored as they should."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import msgspec
 
-from promptmill._engine import Entry
+from promptmill._engine_spec import Entry
 from promptmill.errors import InputError
 from promptmill.models import BadRow, Message, Request, Row
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from promptmill._cache import ResponseCache
-from promptmill._engine import Entry
+from promptmill._engine_spec import Entry
 from promptmill._routing import Router
 from promptmill._twins import Twins, shared_result
 from promptmill.models import Request, Result

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from promptmill._config import Job
-from promptmill._engine import Entry
+from promptmill._engine_spec import Entry
 from promptmill._twins import is_shared, repeated, short_digest
 from promptmill.errors import InputError, Location, Problem
 from promptmill.interfaces import Source

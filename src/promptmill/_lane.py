@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
 
 import anyio
 import msgspec
@@ -19,22 +18,27 @@ from promptmill._queue import LaneQueue, Queued
 from promptmill._quota import Pacer
 from promptmill._ratecap import RateCap
 from promptmill._retry import BackoffHeap
+from promptmill._work import Outcome, Pricer, Work
 from promptmill.clock import Clock
 from promptmill.errors import Permanent, ProviderError, QuotaExhausted, StorageError, Transient
 from promptmill.interfaces import RealtimeProvider
-from promptmill.models import Request, Response, Tier, Usage
+from promptmill.models import Request, Response, Tier, TokenEstimate, Usage
 
 QUEUE_AHEAD = 2
 """Requests kept ready for each worker; below that the lane is hungry and the feeder reads on."""
 
 LEAST_AHEAD = 64
 
-Pricer: TypeAlias = Callable[[Usage, str | None, Tier], float | None]
-"""USD for the tokens of one call, by model and tier; None when that is not known."""
-
 BACKOFF_AHEAD = 4
 """Requests that may wait for another attempt, for each worker; with more, no new one is begun. An outage then costs
 as many calls as there are workers, not as many as there are requests, and memory stays bounded."""
+
+
+ASSUMED_LATENCY_S = 10.0
+"""Seconds a call is taken to last before one has been made."""
+
+NEW_SHARE = 0.1
+"""The weight of each call in the running mean of latencies."""
 
 
 class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,32 +52,8 @@ class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
     calls_per_second: float | None = None
     price: Pricer | None = None
 
-
-class Work(msgspec.Struct, kw_only=True):
-    """A request on its way: what has been tried so far."""
-
-    request: Request
-    chain: tuple[str, ...]
-    attempts: int = 0
-    """Calls made for this request in all."""
-    lane_attempts: int = 0
-    """Calls made for it on the present provider."""
-    started: float | None = None
-    """When its first attempt on the present provider began (monotonic seconds)."""
-
-
-class Outcome(Protocol):
-    """What the engine makes of an attempt."""
-
-    def sending(self, lane: Lane, work: Work) -> bool: ...
-
-    async def succeeded(self, lane: Lane, work: Work, response: Response, latency: float) -> None: ...
-
-    async def failed(self, lane: Lane, work: Work, failure: ProviderError, latency: float | None) -> None: ...
-
-    async def broke(self, lane: Lane, work: Work, error: BaseException, latency: float | None) -> None: ...
-
-    def storage_failed(self, error: StorageError) -> None: ...
+    def lane(self, outcome: Outcome, clock: Clock, on_hungry: Callable[[], None]) -> Lane:
+        return Lane(self, outcome, clock, on_hungry)
 
 
 class Lane:
@@ -106,6 +86,20 @@ class Lane:
         self._workers = 0
         self._idle = 0
         self._closed = False
+        self._latency: float | None = None
+
+    @property
+    def held(self) -> int:
+        """Nothing outlives a process here."""
+        return 0
+
+    @property
+    def away(self) -> int:
+        return 0
+
+    @property
+    def batches(self) -> int:
+        return 0
 
     @property
     def hungry(self) -> bool:
@@ -126,9 +120,9 @@ class Lane:
         """Let workers run in ``group``, as many as are needed, up to the concurrency."""
         self._group = group
 
-    def put(self, request: Request, chain: tuple[str, ...]) -> None:
-        """Queue a request. ``chain`` begins with this lane's name."""
-        self._queue.append(Queued(request, chain))
+    def put(self, queued: Queued) -> None:
+        """Queue a request. Its chain begins with this lane's name."""
+        self._queue.append(queued)
         self._wake()
 
     def resume(self, work: Work) -> None:
@@ -139,7 +133,7 @@ class Lane:
         if len(self._backoff) < self._most_retrying:
             self._backoff.push(work, self._clock.now())
         else:
-            self._queue.append(Queued(work.request, work.chain, work.attempts))
+            self._queue.append(Queued(work.request, work.chain, work.attempts, 0, work.due))
         self._wake()
 
     def retry(self, work: Work, after: float) -> None:
@@ -150,6 +144,20 @@ class Lane:
     def pause(self, seconds: float) -> None:
         """Begin nothing for a while: the provider asked to be left alone, and means all calls alike."""
         self._paused_until = max(self._paused_until, self._clock.now() + seconds)
+
+    def all_fed(self) -> None:
+        """Nothing to do: a request never waits for others."""
+
+    def too_late(self, work: Work) -> bool:  # noqa: ARG002 - the sooner the better, also after a deadline
+        """Never."""
+        return False
+
+    def seconds_for(self, requests: int, tokens: int) -> float:
+        """About how long so many more requests with so many tokens would take here."""
+        count = requests + len(self._queue) + len(self._backoff)
+        latency = ASSUMED_LATENCY_S if self._latency is None else self._latency
+        each = TokenEstimate(tokens // max(requests, 1), 0)
+        return max(latency * (1 + count / self.concurrency), self._pacer.seconds_for(count, each))
 
     def cost(self, usage: Usage, model: str | None, tier: Tier) -> float | None:
         """USD for an answer of this lane; None when it is not known."""
@@ -200,7 +208,7 @@ class Lane:
         if work is None and len(self._backoff) < self._most_retrying:
             queued = self._queue.popleft()
             if queued is not None:
-                work = Work(request=queued.request, chain=queued.chain, attempts=queued.attempts)
+                work = Work(request=queued.request, chain=queued.chain, attempts=queued.attempts, due=queued.due)
             if self.hungry:
                 self._on_hungry()
         return work
@@ -286,7 +294,9 @@ class Lane:
             outcome = self._outcome.broke(self, work, error, self._clock.now() - started)
         else:
             self.reached = True
-            outcome = self._outcome.succeeded(self, work, response, self._clock.now() - started)
+            latency = self._clock.now() - started
+            self._latency = latency if self._latency is None else self._latency + NEW_SHARE * (latency - self._latency)
+            outcome = self._outcome.succeeded(self, work, response, latency)
         finally:
             self.in_flight -= 1
         await outcome

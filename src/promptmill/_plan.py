@@ -13,6 +13,7 @@ import msgspec
 
 from promptmill._config import Job, load_job
 from promptmill._input import InputReport, JobInput
+from promptmill._lanes import DEFAULT_CONCURRENCY
 from promptmill._pricing import Edition, PriceTable, Tariff, planned
 from promptmill._quota import Pacer
 from promptmill._registry import Registry
@@ -23,7 +24,6 @@ from promptmill.clock import Clock, SystemClock, VirtualClock
 from promptmill.interfaces import Provider
 from promptmill.models import BadRow, Request, Tier, TokenEstimate, Usage
 from promptmill.options import BuildContext, ProviderOptions
-from promptmill.pipeline import DEFAULT_CONCURRENCY
 
 FORMAT_VERSION: Final = 1
 

@@ -23,11 +23,14 @@ _LENGTH_BYTES: Final = 4
 
 
 class Queued(msgspec.Struct, frozen=True):
-    """A request, the names of the providers to try for it, and the calls made for it on others before."""
+    """A request, the names of the providers to try for it, the calls made for it in all and at the first of them, and
+    its deadline in seconds since the epoch."""
 
     request: Request
     chain: tuple[str, ...]
     attempts: int = 0
+    lane_attempts: int = 0
+    due: float | None = None
 
 
 class _Spool:

@@ -81,6 +81,11 @@ class Pacer:
         for dimension in self._dimensions:
             dimension.charge(dimension.cost(estimate), now)
 
+    def seconds_for(self, requests: int, each: TokenEstimate) -> float:
+        """How long so many requests like ``each`` take at the pace of the slowest limit."""
+        now = self._clock.now()
+        return max([0.0, *(d.arrival - now + requests * d.cost(each) * d.interval for d in self._dimensions)])
+
     def owed(self) -> dict[str, float]:
         """Seconds until what was charged is paid off, by limit: how long a sole user of it needs."""
         now = self._clock.now()

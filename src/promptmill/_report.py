@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from promptmill._lane import Pricer
+from promptmill._work import Pricer
 from promptmill.interfaces import AttemptFailed, Observer
 from promptmill.models import Result, Tier
 

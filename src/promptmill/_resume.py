@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 import msgspec
+from anyio import to_thread
 
 from promptmill._input import InputReport, JobInput
 from promptmill._journal import Journal, Store, damaged, request_digest
+from promptmill._shelf import JournalShelf
 from promptmill.errors import InputError, JobError, Problem
 from promptmill.jsontext import JSON
 from promptmill.models import BadRow, Request
@@ -20,11 +22,17 @@ _START_OVER: Final = "undo the change to go on with this run, or start over with
 _RETRY: Final = "if these are rows that failed and are corrected now, add `--retry-failed`"
 
 
+Look: TypeAlias = Callable[[Request | BadRow, int], None]
+"""Sees every row of a new run, before anything is sent."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left to do. ``done`` has a byte for each input row: 1 when it has its record."""
+    """What is left to do. ``done`` has a byte for each input row: 1 when it has its record; ``held`` likewise: 1 when
+    it is in a batch that is still to be collected."""
 
     input: InputReport
     done: bytearray
+    held: bytearray
     added: int = 0
     """Rows that have come since the run began."""
 
@@ -35,11 +43,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pending(self) -> int:
-        """Rows still to do."""
+        """Rows still to do, or to be collected."""
         return self.input.rows - self.finished
 
+    @property
+    def settled(self) -> bytearray:
+        """Rows that need not be read any more."""
+        return bytearray(map(int.__or__, self.done, self.held))
 
-async def plan(journal: Journal, job_input: JobInput, identity: JSON) -> Plan:
+
+async def plan(
+    journal: Journal, job_input: JobInput, identity: JSON, shelf: JournalShelf, look: Look = lambda *_: None
+) -> Plan:
     """Compare the job and its input with what the journal knows; for a new run, note both.
 
     Raises:
@@ -48,16 +63,31 @@ async def plan(journal: Journal, job_input: JobInput, identity: JSON) -> Plan:
     """
     saved = await journal.meta("job")
     if saved is None:
-        report = await job_input.check()
+        report = await job_input.check(look)
         await journal.put_meta("input", msgspec.to_builtins(report))
         await journal.put_meta("job", identity)
-        return Plan(input=report, done=bytearray(report.rows))
+        return Plan(input=report, done=bytearray(report.rows), held=bytearray(report.rows))
     if saved != identity:
         raise _job_changed(saved, identity)
     known = msgspec.convert(await journal.meta("input"), InputReport)
     if await job_input.source.fingerprint() != known.fingerprint:
-        return await _plan_changed_input(journal, job_input, known)
-    return Plan(input=known, done=await journal.ask(lambda store: _done(store, known.rows)))
+        return await _plan_changed_input(journal, job_input, known, shelf)
+    done = await journal.ask(lambda store: _done(store, known.rows))
+    held = bytearray(known.rows)
+    if shelf:
+        for index in await to_thread.run_sync(_indexes, shelf):
+            if index >= known.rows:
+                raise damaged(shelf.directory, f"a batch has row {index + 1}, and the input has {known.rows}")
+            held[index] = 1
+    return Plan(input=known, done=done, held=held)
+
+
+def _indexes(shelf: JournalShelf) -> list[int]:
+    return [item.request.index for item in shelf.items()]
+
+
+def _in_batches(shelf: JournalShelf) -> dict[str, tuple[int, bytes]]:
+    return {item.request.id: (item.request.index, request_digest(item.request)) for item in shelf.items()}
 
 
 def _done(store: Store, rows: int) -> bytearray:
@@ -69,16 +99,19 @@ def _done(store: Store, rows: int) -> bytearray:
     return done
 
 
-async def _plan_changed_input(journal: Journal, job_input: JobInput, known: InputReport) -> Plan:
+async def _plan_changed_input(journal: Journal, job_input: JobInput, known: InputReport, shelf: JournalShelf) -> Plan:
     finished = await journal.ask(lambda store: {id_: (index, digest) for index, id_, digest, _ in store.finished()})
-    done = bytearray()
+    sent = await to_thread.run_sync(_in_batches, shelf)
+    finished |= sent
+    done, held = bytearray(), bytearray()
     changed: list[str] = []
     moved: list[str] = []
 
     def look(entry: Request | BadRow, index: int) -> None:
         id_ = entry.id if isinstance(entry, Request) else _id_of_bad_row(finished, index)
         before, digest = finished.pop(id_, (-1, b""))
-        done.append(before >= 0)
+        done.append(before >= 0 and id_ not in sent)
+        held.append(before >= 0 and id_ in sent)
         if before < 0:
             return
         if digest != (request_digest(entry) if isinstance(entry, Request) else b""):
@@ -90,7 +123,7 @@ async def _plan_changed_input(journal: Journal, job_input: JobInput, known: Inpu
     if changed or moved or finished:
         raise _input_changed({"changed": changed, "moved": moved, "went away": list(finished)})
     await journal.put_meta("input", msgspec.to_builtins(report))
-    return Plan(input=report, done=done, added=report.rows - known.rows)
+    return Plan(input=report, done=done, held=held, added=report.rows - known.rows)
 
 
 def _id_of_bad_row(finished: Mapping[str, tuple[int, bytes]], index: int) -> str:

@@ -79,11 +79,17 @@ class Router:
                         code="E0231",
                         hint=f"defined: {', '.join(providers)}",
                     )
-        self._routes = [(route.when, route.chain) for route in routes]
+        self.routes = tuple(routes)
+        self._choices = [(route.when, number) for number, route in enumerate(routes)]
+        self._chains = [route.chain for route in routes]
+
+    def number(self, request: Request) -> int:
+        """The position of the route for ``request`` among :attr:`routes`."""
+        for when, number in self._choices:
+            if when is None or when.matches(request):
+                return number
+        raise AssertionError("the last route matches everything")
 
     def chain(self, request: Request) -> tuple[str, ...]:
         """The names of the providers to try, in order."""
-        for when, chain in self._routes:
-            if when is None or when.matches(request):
-                return chain
-        raise AssertionError("the last route matches everything")
+        return self._chains[self.number(request)]

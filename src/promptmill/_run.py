@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from promptmill._delivery import Consumer
-from promptmill._engine import GRACE_SECONDS, Engine, EngineSpec, Entry
+from promptmill._engine import GRACE_SECONDS, Engine
+from promptmill._engine_spec import EngineSpec, Entry
 from promptmill._observers import Audience
 from promptmill._report import Summary, Tally
 from promptmill.clock import Clock
@@ -27,6 +28,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     retrying: int
     elapsed: float
     tokens: int
+    away: int = 0
+    """Requests in batches that a provider has."""
+    batches: int = 0
 
     @property
     def finished(self) -> int:
@@ -107,6 +111,8 @@ class Run:
             retrying=self._engine.retrying,
             elapsed=self.elapsed,
             tokens=self.tally.tokens,
+            away=self._engine.away,
+            batches=self._engine.batches,
         )
 
     def summary(self) -> Summary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promptmill.errors import AuthFailed, NeverSent, QuotaExhausted, RunStopped
+from promptmill.errors import AuthFailed, NeverSent, ProviderError, QuotaExhausted, RunStopped
 
 
 def auth(provider: str, failure: AuthFailed) -> RunStopped:
@@ -42,4 +42,55 @@ def failure_rate(failed: int, finished: int, allowed: float) -> RunStopped:
         code="E0520",
         exit_code=5,
         hint="look at the error of the failed records; the rest has not been sent",
+    )
+
+
+def deadline() -> RunStopped:
+    """The deadline of the job has come."""
+    return RunStopped(
+        "the deadline of the job has come",
+        code="E0521",
+        exit_code=5,
+        hint="what has finished is kept; run the same command again to do the rest, with the deadline counted anew",
+    )
+
+
+def detached(requests: int, batches: int) -> RunStopped:
+    """All that is left is in batches, and the user did not want to wait for them."""
+    return RunStopped(
+        f"{requests} requests are in {batches} batches, which go on without this process",
+        code="E0540",
+        exit_code=5,
+        hint="run the same command again to collect them; `--cancel-batches` ends them and keeps what has finished",
+    )
+
+
+def batches_cancelled(left: int) -> RunStopped:
+    """The user wanted all batches ended."""
+    return RunStopped(
+        f"all batches are ended, and {left} requests have no answer",
+        code="E0541",
+        exit_code=5,
+        hint="run the job without `--cancel-batches` to send them again",
+    )
+
+
+def batch_trouble(provider: str, failure: ProviderError) -> RunStopped:
+    """Something is wrong with a batch that nobody but the user can mend."""
+    return RunStopped(
+        f"a batch of provider {provider!r} has come to nothing: {failure.message} ({failure.code})",
+        code="E0542",
+        exit_code=5,
+        hint="check the key, the project and the account, then run the same command again; `--cancel-batches` lets go "
+        "of a batch that is gone, and its requests are sent, and may be paid, again by the next run",
+    )
+
+
+def broken(provider: str, error: Exception) -> RunStopped:
+    """A plugin raised what no plugin should."""
+    return RunStopped(
+        f"provider {provider!r} raised {type(error).__name__}: {error}",
+        code="E7001",
+        exit_code=70,
+        hint="this is a bug of the plugin; its batches are untouched, and the run can go on with a mended one",
     )

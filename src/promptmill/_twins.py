@@ -51,7 +51,7 @@ class Twins(Observer):
     def remember(self, answers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take note of answers of earlier processes: digests and records as the journal keeps them."""
         for digest, record in answers:
-            if int.from_bytes(digest[:8], signed=True) in self._candidates and digest not in self._answers:
+            if self._is_candidate(digest) and digest not in self._answers:
                 self._answers[digest] = _decode(record)
 
     def take(self, request: Request) -> Request | Result | None:
@@ -59,7 +59,7 @@ class Twins(Observer):
         if not is_shared(request, self._dedupe):
             return request
         digest = request_digest(request)
-        if int.from_bytes(digest[:8], signed=True) not in self._candidates:
+        if not self._is_candidate(digest):
             return request
         if digest in self._answers:
             return shared_result(self._answers[digest], request)
@@ -69,6 +69,18 @@ class Twins(Observer):
         self._followers[digest] = []
         self._leaders[request.index] = digest
         return request
+
+    def sent(self, requests: Iterable[Request]) -> None:
+        """Take note of requests that an earlier process sent and whose answers are still to come."""
+        for request in requests:
+            digest = request_digest(request)
+            known = digest in self._answers or digest in self._followers
+            if not known and is_shared(request, self._dedupe) and self._is_candidate(digest):
+                self._followers[digest] = []
+                self._leaders[request.index] = digest
+
+    def _is_candidate(self, digest: bytes) -> bool:
+        return int.from_bytes(digest[:8], signed=True) in self._candidates
 
     def request_finished(self, result: Result) -> None:
         digest = self._leaders.pop(result.index, None)

@@ -28,15 +28,18 @@ FINAL_STATES: Final[frozenset[BatchState]] = frozenset({"completed", "failed", "
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one batch may hold. ``bytes`` of the file; ``window_s`` the seconds a batch may take, None: no promise."""
+    """What one batch may hold. ``bytes`` of the file; ``window_s`` the seconds a batch may take, None: no promise;
+    ``cancel_s`` the seconds its end may take once it is cancelled."""
 
     requests: int
     bytes: int
     window_s: float | None = None
+    cancel_s: float = 600.0
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):
-    """A closed file of requests. ``tag`` is its name for ever, unique over runs; ``model`` is that of every line."""
+    """A closed file of requests. ``tag`` is its name for ever, unique over runs; ``model`` is that of every line;
+    ``tokens`` is the estimate of their input."""
 
     tag: str
     path: Path
@@ -44,6 +47,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     operation: str
     model: str | None
+    tokens: int = 0
 
 
 class LineProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +63,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     ``raw_state`` is its own word. Counts are None while it does not say; they may lag behind. ``expires_in`` are the
     seconds until the provider gives up, by its own clock. ``failure`` says, for a batch that failed as a whole, whether
-    the same file may be sent again later (Throttled, Transient) or not (Permanent).
+    the same file may be sent again later (Throttled, Transient) or not (Permanent); ``enqueued_limit`` is the limit of
+    tokens waiting in batches that the provider named as its reason.
     """
 
     handle: str
@@ -71,6 +76,7 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     expires_in: float | None = None
     problems: Sequence[LineProblem] = ()
     failure: ProviderError | None = None
+    enqueued_limit: int | None = None
 
     @property
     def is_final(self) -> bool:

@@ -14,6 +14,8 @@ from contextvars import Context
 from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
+import anyio.lowlevel
+from anyio import to_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -35,6 +37,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    async def blocking(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """Run what blocks, such as reading files, without holding up the event loop."""
+        ...
+
 
 class SystemClock:
     """Real time."""
@@ -47,6 +53,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    async def blocking(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        return await to_thread.run_sync(function, *args)
 
 
 class VirtualClock:
@@ -68,6 +77,11 @@ class VirtualClock:
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    async def blocking(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """It takes no time: no thread does it, since the clock would not wait for that."""
+        await anyio.lowlevel.checkpoint()
+        return function(*args)
 
     def run(self, main: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run ``main(*args)`` to its end on an event loop of this clock."""

@@ -237,5 +237,8 @@ class Observer(ABC):
     def request_finished(self, result: Result) -> None:
         pass
 
+    def warned(self, message: str) -> None:
+        """Something is not as it should be, and the run goes on."""
+
     def run_finished(self, event: RunFinished) -> None:
         pass

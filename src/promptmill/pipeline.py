@@ -6,35 +6,33 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import anyio
 import msgspec
 from anyio import to_thread
 
+from promptmill._batch_lane import BatchLaneSpec
+from promptmill._batching import Forgetful, Shelf
 from promptmill._delivery import Consumer
-from promptmill._descriptors import most_connections
-from promptmill._engine import EngineSpec, Entry, StopWhen
+from promptmill._engine_spec import EngineSpec, Entry, StopWhen
 from promptmill._entries import entries_of
 from promptmill._journal import Journal
-from promptmill._lane import LaneSpec, Pricer
+from promptmill._lane import LaneSpec
+from promptmill._lanes import Given, lane_of
 from promptmill._pricing import PriceTable, Tariff
 from promptmill._registry import Registry
 from promptmill._report import Summary
 from promptmill._routing import Route, Router
-from promptmill._run import Run
+from promptmill._run import Run, new_run_id
+from promptmill._work import Pricer
 from promptmill.clock import Clock, SystemClock
 from promptmill.errors import JobError
-from promptmill.interfaces import Observer, RealtimeProvider, RetryPolicy, Sink
+from promptmill.interfaces import Observer, Provider, RetryPolicy, Sink
 from promptmill.models import Request, Result
 from promptmill.options import BuildContext, ProviderOptions
-
-DEFAULT_CONCURRENCY: Final = 16
-"""Calls in flight when neither the user nor the provider says how many."""
-
-DEFAULT_TIMEOUT: Final = 600.0
-"""Seconds a call may take when its provider was given without options."""
 
 Prompt: TypeAlias = str | Mapping[str, Any] | Request
 """A prompt as text, a mapping with ``prompt`` or ``messages`` (and ``id``), or a finished request."""
@@ -42,6 +40,24 @@ Prompt: TypeAlias = str | Mapping[str, Any] | Request
 Prompts: TypeAlias = Iterable[Prompt] | AsyncIterable[Prompt]
 
 __all__ = ["Pipeline", "Prompt", "Prompts"]
+
+
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a pipeline is to be.
+
+    ``total`` is the number of inputs, when it is known; ``dues`` are the deadlines of routes by their number, and
+    ``due`` that of the run (seconds since the epoch); ``detach`` stops when all that is left is in batches; ``cancel``
+    ends the batches of earlier processes and sends nothing.
+    """
+
+    run_id: str | None = None
+    total: int | None = None
+    journal: Journal | None = None
+    shelf: Shelf | None = None
+    dues: Mapping[int, float] = {}
+    due: float | None = None
+    detach: bool = False
+    cancel: bool = False
 
 
 class Pipeline:
@@ -67,7 +83,7 @@ class Pipeline:
 
     def __init__(
         self,
-        providers: Mapping[str, ProviderOptions | RealtimeProvider],
+        providers: Mapping[str, Given],
         routes: Sequence[Route] | None = None,
         *,
         retry: RetryPolicy | None = None,
@@ -93,7 +109,7 @@ class Pipeline:
         self._observers = observers
         self._stop_when = stop_when
         self._stack: AsyncExitStack | None = None
-        self._lanes: list[LaneSpec] = []
+        self._lanes: list[LaneSpec | BatchLaneSpec] = []
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -171,76 +187,56 @@ class Pipeline:
         return run.summary()
 
     @asynccontextmanager
-    async def prepare(
-        self,
-        *,
-        total: int | None = None,
-        consumer: Consumer | None = None,
-        journal: Journal | None = None,
-        run_id: str | None = None,
-    ) -> AsyncIterator[Run]:
+    async def prepare(self, plan: RunPlan | None = None, *, consumer: Consumer | None = None) -> AsyncIterator[Run]:
         """Open everything and give a run that can be started, watched and stopped.
 
-        With an open ``journal`` results go there and to ``consumer``, and nowhere else.
+        With an open journal results go there and to ``consumer``, and nowhere else. Without one the batches of a batch
+        provider are forgotten when the process ends.
         """
+        plan = plan or RunPlan()
+        run_id = plan.run_id or new_run_id(self._context.clock)
         async with AsyncExitStack() as stack:
             lanes = self._lanes if self._stack else await self._open(stack)
             for sink in self._sinks:
                 await stack.enter_async_context(sink)
                 await sink.start(None)
+            shelf = plan.shelf or Forgetful(Path(stack.enter_context(TemporaryDirectory(prefix="promptmill-"))))
             spec = EngineSpec(
-                lanes=lanes,
+                lanes=[_placed(lane, shelf, run_id, plan.cancel) for lane in lanes],
                 router=self._router,
                 policy=self._policy,
                 clock=self._context.clock,
-                ledger=journal,
-                sinks=[journal] if journal else self._sinks,
+                ledger=plan.journal,
+                sinks=[plan.journal] if plan.journal else self._sinks,
                 observers=self._observers,
                 stop_when=self._stop_when,
+                dues=plan.dues,
+                due=plan.due,
+                detach=plan.detach,
             )
-            yield Run(spec, total=total, run_id=run_id, consumer=consumer)
+            yield Run(spec, total=plan.total, run_id=run_id, consumer=consumer)
 
     async def _mill(self, entries: AsyncIterator[Sequence[Entry]], consumer: Consumer | None = None) -> Run:
         async with self.prepare(consumer=consumer) as run:
             await run.mill(entries)
         return run
 
-    async def _open(self, stack: AsyncExitStack) -> list[LaneSpec]:
+    async def _open(self, stack: AsyncExitStack) -> list[LaneSpec | BatchLaneSpec]:
         lanes = []
         for name, given in self._providers.items():
-            lane = self._lane(name, given)
+            lane = lane_of(name, given, self._context, len(self._providers))
             await stack.enter_async_context(lane.provider)
             lanes.append(msgspec.structs.replace(lane, price=await self._pricer(lane.provider, given)))
         return lanes
 
-    async def _pricer(self, provider: RealtimeProvider, given: ProviderOptions | RealtimeProvider) -> Pricer:
+    async def _pricer(self, provider: Provider, given: Given) -> Pricer:
         tariff = Tariff(provider, given.price if isinstance(given, ProviderOptions) else None, self._prices)
         if tariff.uses_table:
             await to_thread.run_sync(tariff.load)
         return tariff.cost
 
-    def _possible(self, concurrency: int) -> int:
-        """No more than this lane's share of the file descriptors: running out of them only makes calls fail."""
-        most = most_connections()
-        return concurrency if most is None else max(min(concurrency, most // len(self._providers)), 1)
 
-    def _lane(self, name: str, given: ProviderOptions | RealtimeProvider) -> LaneSpec:
-        if isinstance(given, RealtimeProvider):
-            return LaneSpec(
-                name=name,
-                provider=given,
-                concurrency=given.concurrency or DEFAULT_CONCURRENCY,
-                timeout=DEFAULT_TIMEOUT,
-            )
-        provider = given.build(msgspec.structs.replace(self._context, name=name))
-        if not isinstance(provider, RealtimeProvider):
-            raise JobError(f"provider {name!r} is not a realtime provider", code="E0232")
-        limits = {key: limit for key, limit in given.limits.model_dump().items() if limit is not None}
-        return LaneSpec(
-            name=name,
-            provider=provider,
-            concurrency=self._possible(given.max_concurrency or provider.concurrency or DEFAULT_CONCURRENCY),
-            timeout=given.timeout,
-            calls_per_second=limits.pop("rps", None),
-            limits=limits,
-        )
+def _placed(lane: LaneSpec | BatchLaneSpec, shelf: Shelf, run_id: str, cancel: bool) -> LaneSpec | BatchLaneSpec:
+    if isinstance(lane, BatchLaneSpec):
+        return msgspec.structs.replace(lane, shelf=shelf, run_id=run_id, cancel=cancel)
+    return lane

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +22,15 @@ __all__ = ["run"]
 WAKE_SECONDS: Final = 0.5
 
 
-def run(job: str | Path, *, fresh: bool = False, retry_failed: bool = False, allow_code: bool = False) -> Summary:
+def run(
+    job: str | Path,
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    detach: bool = False,
+    cancel_batches: bool = False,
+    allow_code: bool = False,
+) -> Summary:
     """Run a job file, or go on where its last run stopped, and return the summary.
 
     Works in a thread and an event loop of its own, so also where a loop is running already, as in a notebook. An
@@ -32,13 +40,16 @@ def run(job: str | Path, *, fresh: bool = False, retry_failed: bool = False, all
         job: path of the job file.
         fresh: set the earlier run and its outputs aside and start over.
         retry_failed: send failed requests again.
+        detach: leave as soon as all that is left is in batches; the next run collects them.
+        cancel_batches: send nothing, end the batches of earlier runs and keep what has finished of them.
         allow_code: allow providers that run Python code named in the job file.
 
     Raises:
         JobError, InputError, PluginError: something is wrong with the job; nothing was sent.
         RunStopped: the run ended early.
     """
-    worker = _Worker(Path(job), fresh=fresh, retry_failed=retry_failed, allow_code=allow_code)
+    orders = {"fresh": fresh, "retry_failed": retry_failed, "detach": detach, "cancel_batches": cancel_batches}
+    worker = _Worker(Path(job), orders, allow_code=allow_code)
     worker.thread.start()
     ended = False
     while not ended:
@@ -52,10 +63,8 @@ def run(job: str | Path, *, fresh: bool = False, retry_failed: bool = False, all
 
 
 class _Worker:
-    def __init__(self, job: Path, *, fresh: bool, retry_failed: bool, allow_code: bool) -> None:
-        self.thread = threading.Thread(
-            target=self._work, args=(job, fresh, retry_failed, allow_code), name="promptmill"
-        )
+    def __init__(self, job: Path, orders: Mapping[str, bool], *, allow_code: bool) -> None:
+        self.thread = threading.Thread(target=self._work, args=(job, orders, allow_code), name="promptmill")
         self.ended = threading.Event()
         self._outcome: Callable[[], Summary] | None = None
         self._run: Run | None = None
@@ -86,9 +95,9 @@ class _Worker:
             raise KeyboardInterrupt
         return self._outcome()
 
-    def _work(self, job: Path, fresh: bool, retry_failed: bool, allow_code: bool) -> None:
+    def _work(self, job: Path, orders: Mapping[str, bool], allow_code: bool) -> None:
         try:
-            finished = anyio.run(self._main, job, fresh, retry_failed, allow_code)
+            finished = anyio.run(self._main, job, orders, allow_code)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             raised = error
 
@@ -101,7 +110,7 @@ class _Worker:
         finally:
             self.ended.set()
 
-    async def _main(self, job: Path, fresh: bool, retry_failed: bool, allow_code: bool) -> Summary | None:
+    async def _main(self, job: Path, orders: Mapping[str, bool], allow_code: bool) -> Summary | None:
         """Run the job; None when it was stopped before it began."""
         from promptmill import _app
 
@@ -113,7 +122,7 @@ class _Worker:
             if self._interrupts:
                 return None
             prepared = _app.prepare(job, allow_code=allow_code)
-            outcome = await prepared.run(fresh=fresh, retry_failed=retry_failed, on_start=started)
+            outcome = await prepared.run(_app.Orders(**orders), on_start=started)
             if outcome.stopped:
                 raise outcome.stopped
             return outcome.summary

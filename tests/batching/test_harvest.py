@@ -22,6 +22,7 @@ from promptmill.batch import (
     LineProblem,
     Shard,
 )
+from promptmill.clock import SystemClock
 from promptmill.errors import Permanent, ProviderError, StorageError
 from promptmill.models import Request, Response
 
@@ -104,10 +105,11 @@ def test_every_request_once_and_the_first_line_counts(
             if line.wire_id == wire_id(TAG, number):
                 expected.setdefault(number, line.outcome)
     with tempfile.TemporaryDirectory() as folder:
-        harvest = Harvest(Lines(files), sealed(Path(folder), count), state)
+        harvest = Harvest(Lines(files), sealed(Path(folder), count), state, SystemClock())
         outcomes = anyio.run(harvested, harvest, ["output", "errors"])
-    assert sorted(item.request.index for item, _ in outcomes) == list(range(count))
-    for item, outcome in outcomes:
+    assert sorted(item.request.index for _, item, _ in outcomes) == list(range(count))
+    for number, item, outcome in outcomes:
+        assert number == item.request.index
         if item.request.index in expected:
             assert outcome is expected[item.request.index]
         else:
@@ -118,7 +120,7 @@ def test_every_request_once_and_the_first_line_counts(
 
 
 async def test_without_any_file_all_are_missing(tmp_path: Path) -> None:
-    harvest = Harvest(Lines({}), sealed(tmp_path, 1201), "expired")
+    harvest = Harvest(Lines({}), sealed(tmp_path, 1201), "expired", SystemClock())
     groups = [len(group) async for group in harvest.outcomes([])]
     assert groups == [500, 500, 201]
 
@@ -127,7 +129,7 @@ async def test_lost_requests_are_no_reason_to_throw_results_away_quietly(tmp_pat
     shard = sealed(tmp_path, 3)
     (tmp_path / f"{TAG}.items").unlink()
     with pytest.raises(StorageError) as caught:
-        await harvested(Harvest(Lines({}), shard, "completed"), [])
+        await harvested(Harvest(Lines({}), shard, "completed", SystemClock()), [])
     assert caught.value.code == "E0647"
 
 

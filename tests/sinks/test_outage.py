@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from promptmill._app import Outcome, prepare
+from promptmill._app import Orders, Outcome, prepare
 from promptmill._registry import Registry
 from promptmill.models import Request, Response
 from promptmill.options import BuildContext, ProviderOptions
@@ -177,7 +177,7 @@ async def test_a_fresh_run_leaves_the_rows_of_the_old_one(
 ) -> None:
     stage.allow(2 * ROWS)
     first = await prepare(job, registry=registry).run()
-    second = await prepare(job, registry=registry).run(fresh=True)
+    second = await prepare(job, registry=registry).run(Orders(fresh=True))
     rows = postgres_server.ask(dsn, "SELECT run_id, count(*) FROM results GROUP BY 1")
     assert dict(rows) == {first.summary.run_id: ROWS, second.summary.run_id: ROWS}
     with closing(sqlite3.connect(job.parent / "answers.db")) as connection:

@@ -1,26 +1,54 @@
 """Shards: many requests in a file, for a provider that takes them as one batch."""
 
+from promptmill._batching.book import Book, Forgetful, OpenShard, Shelf
 from promptmill._batching.collecting import Collector
+from promptmill._batching.collection import Collection, IsDone, all_of, refused_of
 from promptmill._batching.desk import Desk, DeskSpec, Keeper
 from promptmill._batching.enqueued import EnqueuedTokens
+from promptmill._batching.filling import Filling, Refused, part_of
 from promptmill._batching.harvest import Harvest, Outcome, Refusal, refusal_of
 from promptmill._batching.polling import Intervals
-from promptmill._batching.shards import Item, ShardItems, ShardWriter, new_tag, wire_id
+from promptmill._batching.rescue import Rescue
+from promptmill._batching.shards import (
+    Item,
+    ShardItems,
+    ShardWriter,
+    clear_shard,
+    new_tag,
+    tag_of_file,
+    wire_id,
+    wire_path,
+)
 
 __all__ = [
+    "Book",
+    "Collection",
     "Collector",
     "Desk",
     "DeskSpec",
     "EnqueuedTokens",
+    "Filling",
+    "Forgetful",
     "Harvest",
     "Intervals",
+    "IsDone",
     "Item",
     "Keeper",
+    "OpenShard",
     "Outcome",
     "Refusal",
+    "Refused",
+    "Rescue",
     "ShardItems",
     "ShardWriter",
+    "Shelf",
+    "all_of",
+    "clear_shard",
     "new_tag",
+    "part_of",
     "refusal_of",
+    "refused_of",
+    "tag_of_file",
     "wire_id",
+    "wire_path",
 ]

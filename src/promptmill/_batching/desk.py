@@ -7,7 +7,8 @@ of it before creating anything.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import anyio
@@ -116,6 +117,42 @@ class Desk:
                 await self._watch(watch, status)
             await self._wait(waits)
 
+    async def cancel(self, handle: str) -> None:
+        """Ask the provider to end a batch; a failure is only warned of, since the batch is followed anyway.
+
+        Raises:
+            ProviderError: AuthFailed and QuotaExhausted.
+        """
+        try:
+            await self._call(self._provider.cancel(handle))
+        except (AuthFailed, QuotaExhausted):
+            raise
+        except ProviderError as failure:
+            self._spec.warn(f"batch {handle!r} cannot be cancelled: {failure.message}")
+
+    async def find(self, shard: Shard) -> BatchStatus | None:
+        """The batch of ``shard``, if there is one."""
+        return await self._found(shard, self._intervals())
+
+    async def fetch(self, handle: str, directory: Path) -> Sequence[Path]:
+        """Bring the results of a batch that is over; what may pass is waited out. Raises StorageError too."""
+        waits = self._intervals()
+        while True:
+            try:
+                return await self._call(self._provider.download(handle, directory))
+            except (Permanent, AuthFailed, QuotaExhausted):
+                raise
+            except ProviderError as failure:
+                self._spec.warn(f"the results of batch {handle!r} cannot be fetched yet: {failure.message}")
+                await self._wait(waits, failure)
+
+    async def forget(self, handle: str) -> None:
+        """Let the provider delete what it keeps of a batch. Quiet when it does not."""
+        try:
+            await self._call(self._provider.forget(handle))
+        except ProviderError as failure:
+            self._spec.warn(f"the files of batch {handle!r} were not deleted: {failure.message}")
+
     async def _created(self, shard: Shard, waits: Intervals) -> BatchStatus | None:
         """Create the batch. None: it is not known whether there is one now."""
         try:
@@ -156,12 +193,7 @@ class Desk:
             )
         if watch.is_overdue and status.state != "cancelling":
             self._spec.warn(f"batch {status.handle!r} is {status.raw_state!r} beyond its window and is cancelled")
-            try:
-                await self._call(self._provider.cancel(status.handle))
-            except (AuthFailed, QuotaExhausted):
-                raise
-            except ProviderError as failure:
-                self._spec.warn(f"batch {status.handle!r} cannot be cancelled: {failure.message}")
+            await self.cancel(status.handle)
 
     async def _call(self, call: Awaitable[T]) -> T:
         try:

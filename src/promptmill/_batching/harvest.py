@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
-from anyio import to_thread
 
 from promptmill._batching.collecting import Collector
 from promptmill._batching.shards import Item, ShardItems
 from promptmill.batch import BatchProvider, BatchState, BatchStatus, LineProblem, Shard
+from promptmill.clock import Clock
 from promptmill.errors import Permanent, ProviderError, Transient
 from promptmill.models import Response
 
 GROUP: Final = 500
 """Requests without a line that are reported at a time."""
 
-Outcome: TypeAlias = tuple[Item, Response | ProviderError]
+Outcome: TypeAlias = tuple[int, Item, Response | ProviderError]
+"""The number of a request in its shard, the request, and what became of it."""
 
 _WHY_MISSING: Final[Mapping[BatchState, tuple[str, str]]] = {
     "completed": ("batch_missing", "the batch is complete and has no line for this request"),
@@ -32,10 +33,11 @@ _WHY_MISSING: Final[Mapping[BatchState, tuple[str, str]]] = {
 class Harvest:
     """Reads what was downloaded of one batch. ``counts`` is there when it has been read to its end."""
 
-    def __init__(self, provider: BatchProvider, shard: Shard, state: BatchState) -> None:
+    def __init__(self, provider: BatchProvider, shard: Shard, state: BatchState, clock: Clock) -> None:
         self._provider = provider
         self._shard = shard
         self._state = state
+        self._clock = clock
         self.counts = Collector(shard.tag, shard.requests)
 
     async def outcomes(self, paths: Sequence[Path]) -> AsyncIterator[Sequence[Outcome]]:
@@ -47,18 +49,18 @@ class Harvest:
             StorageError: the requests of the shard cannot be read.
         """
         items = ShardItems(self._shard.path.parent, self._shard.tag, self._shard.requests)
-        await to_thread.run_sync(items.__enter__)
+        await self._clock.blocking(items.__enter__)
         try:
             for path in paths:
                 async for lines in self._provider.read(path):
                     taken = [(self.counts.take(line.wire_id), line.outcome) for line in lines]
                     found = [(number, outcome) for number, outcome in taken if number is not None]
                     if found:
-                        yield await to_thread.run_sync(_with_items, items, found)
+                        yield await self._clock.blocking(_with_items, items, found)
             missing = self.counts.missing()
             while numbers := list(islice(missing, GROUP)):
                 found = [(number, self._missing()) for number in numbers]
-                yield await to_thread.run_sync(_with_items, items, found)
+                yield await self._clock.blocking(_with_items, items, found)
         finally:
             items.__exit__(None, None, None)
 
@@ -68,7 +70,7 @@ class Harvest:
 
 
 def _with_items(items: ShardItems, found: Sequence[tuple[int, Response | ProviderError]]) -> list[Outcome]:
-    return [(items[number], outcome) for number, outcome in found]
+    return [(number, items[number], outcome) for number, outcome in found]
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -28,11 +28,14 @@ _LONGEST_NUMBER: Final = 10
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A request of a shard, the providers to try for it (the batch provider first), and the calls made for it."""
+    """A request of a shard, the providers to try for it (the batch provider first), and the calls made for it in all
+    and at this provider. ``due`` is its deadline in seconds since the epoch."""
 
     request: Request
     chain: tuple[str, ...]
     attempts: int = 0
+    lane_attempts: int = 0
+    due: float | None = None
 
 
 _decode_item = msgspec.json.Decoder(Item).decode
@@ -54,6 +57,11 @@ def wire_id(tag: str, number: int) -> str:
 def wire_path(directory: Path, tag: str) -> Path:
     """The file the provider gets."""
     return directory / f"{tag}.jsonl"
+
+
+def tag_of_file(path: Path) -> str:
+    """The tag of the shard a file belongs to."""
+    return path.name.split(".", 1)[0]
 
 
 def items_path(directory: Path, tag: str) -> Path:
@@ -121,6 +129,7 @@ class ShardWriter:
             bytes=self.bytes,
             operation=self._operation,
             model=self._model,
+            tokens=self.tokens,
         )
 
     def drop(self) -> None:
@@ -135,6 +144,21 @@ def remove_shard(directory: Path, tag: str) -> None:
     for path in (wire_path(directory, tag), items_path(directory, tag)):
         if path.exists():
             remove(path)
+
+
+def results_directory(shard: Shard) -> Path:
+    """Where what came back of a shard is kept until it is safe elsewhere."""
+    return shard.path.with_suffix(".results")
+
+
+def clear_shard(shard: Shard) -> None:
+    """Delete all files of a shard that nobody needs any longer. Raises StorageError."""
+    remove_shard(shard.path.parent, shard.tag)
+    results = results_directory(shard)
+    if results.is_dir():
+        for path in results.iterdir():
+            remove(path)
+        results.rmdir()
 
 
 class ShardItems:

@@ -3,7 +3,7 @@
 from promptmill._journal.identity import prompt_digest, request_digest
 from promptmill._journal.journal import DATABASE, Journal
 from promptmill._journal.lock import Owner, RunLock
-from promptmill._journal.shards import ShardRecord
+from promptmill._journal.shards import ShardRecord, ShardState
 from promptmill._journal.store import Finished, SinkState, Store, damaged
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Owner",
     "RunLock",
     "ShardRecord",
+    "ShardState",
     "SinkState",
     "Store",
     "damaged",

@@ -55,6 +55,8 @@ def line_of(now: Progress) -> str:
     parts = [f"done {done}", f"failed {now.failed:,}"]
     if now.retrying:
         parts.append(f"retrying {now.retrying:,}")
+    if now.away:
+        parts.append(f"in batches {now.away:,} ({now.batches:,})")
     parts += [f"in flight {now.in_flight:,}", f"{now.rate:.1f}/s"]
     if now.eta is not None:
         parts.append(f"ETA {duration(now.eta)}")

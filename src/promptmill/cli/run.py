@@ -27,6 +27,12 @@ def run(
     job: JobPath,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over: set the earlier run aside.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Send failed requests again.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave when all that is left is in batches; the next run collects them.")
+    ] = False,
+    cancel_batches: Annotated[
+        bool, typer.Option("--cancel-batches", help="Send nothing: end all batches and keep what has finished.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary for people.")] = False,
     allow_code: AllowCode = False,
@@ -38,10 +44,15 @@ def run(
       promptmill run job.yaml
       promptmill run job.yaml --quiet --json > summary.json
       promptmill run job.yaml --retry-failed
+      promptmill run job.yaml --detach
     """
     import asyncio
 
-    settings = _Settings(fresh, retry_failed, as_json, quiet, allow_code)
+    from promptmill.errors import UsageError
+
+    if cancel_batches and (fresh or retry_failed or detach):
+        raise UsageError("--cancel-batches sends nothing, so it goes with no other way of running", code="E0141")
+    settings = _Settings(fresh, retry_failed, detach, cancel_batches, as_json, quiet, allow_code)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         exit_code = runner.run(_run(job, settings))
     if exit_code:
@@ -51,6 +62,8 @@ def run(
 class _Settings(NamedTuple):
     fresh: bool
     retry_failed: bool
+    detach: bool
+    cancel_batches: bool
     as_json: bool
     quiet: bool
     allow_code: bool
@@ -70,7 +83,7 @@ async def _run(path: Path, settings: _Settings) -> int:
     from contextlib import AsyncExitStack
 
     from promptmill import _app
-    from promptmill.cli import errors, garbage, progress, signals, summary
+    from promptmill.cli import errors, garbage, progress, signals, summary, warnings
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=settings.allow_code)
@@ -84,12 +97,13 @@ async def _run(path: Path, settings: _Settings) -> int:
                 task = asyncio.create_task(progress.show(run.progress))
                 stack.push_async_callback(_cancelled, task)
 
-        outcome = await prepared.run(
+        orders = _app.Orders(
             fresh=settings.fresh,
             retry_failed=settings.retry_failed,
-            on_plan=_tell_plan,
-            on_start=started,
+            detach=settings.detach,
+            cancel_batches=settings.cancel_batches,
         )
+        outcome = await prepared.run(orders, observers=[warnings.TellWarnings()], on_plan=_tell_plan, on_start=started)
     if not settings.quiet:
         for line in summary.lines_of(outcome.summary, outcome.tally):
             tell(line)
@@ -115,6 +129,8 @@ def _tell_plan(plan: Plan, unknown: int) -> None:
         tell(f"{abs(plan.added)} rows have {change} the input since this run began")
     if plan.finished:
         tell(f"going on: {plan.finished} of {plan.input.rows} rows have their answer, {plan.pending} to do")
+    if held := sum(plan.held):
+        tell(f"{held} rows are in batches of an earlier run, which are collected and not paid again")
     if unknown:
         tell(f"{unknown} requests were in flight when the last process died; they are sent again and may be paid twice")
 

@@ -36,8 +36,11 @@ class StagedStop:
         exit_code = 130 if name == "SIGINT" else 143
         reason = RunStopped(f"stopped by {name}", code="E0530", exit_code=exit_code)
         if self._count == 1:
-            flight = self._run.progress().in_flight
-            tell(f"stopping: waiting up to {_GRACE[name]:.0f} s for {flight} calls in flight; again to cancel them")
+            now = self._run.progress()
+            grace, flight = _GRACE[name], now.in_flight
+            tell(f"stopping: waiting up to {grace:.0f} s for {flight} calls in flight; again to cancel them")
+            if now.away:
+                tell(f"{now.away} requests are in {now.batches} batches: those go on, and the next run collects them")
             self._call(lambda: self._run.stop(reason, grace=_GRACE[name]))
         elif self._count == 2:
             tell("cancelling the calls in flight; again to leave at once")

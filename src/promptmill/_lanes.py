@@ -1,0 +1,79 @@
+"""From a provider as the user gives it to the lane the engine makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import msgspec
+
+from promptmill._batch_lane import BatchLaneSpec
+from promptmill._batching import Forgetful
+from promptmill._descriptors import most_connections
+from promptmill._lane import LaneSpec
+from promptmill.batch import BatchProvider
+from promptmill.errors import JobError
+from promptmill.interfaces import RealtimeProvider
+from promptmill.options import BatchProviderOptions, BuildContext, ProviderOptions
+
+DEFAULT_CONCURRENCY: Final = 16
+"""Calls in flight when neither the user nor the provider says how many."""
+
+DEFAULT_TIMEOUT: Final = 600.0
+"""Seconds a call may take when its provider was given without options."""
+
+Given: TypeAlias = ProviderOptions | RealtimeProvider | BatchProvider
+"""A provider, or the options that make one."""
+
+_NOWHERE: Final = Forgetful(Path())
+"""Stands in until it is known where the shards of a run lie."""
+
+
+def lane_of(name: str, given: Given, context: BuildContext, lanes: int) -> LaneSpec | BatchLaneSpec:
+    """The lane of one provider of ``lanes``. Its provider is not open yet, and it has no prices.
+
+    Raises:
+        JobError: the provider is neither a realtime nor a batch provider.
+    """
+    options = given if isinstance(given, ProviderOptions) else None
+    provider = given.build(msgspec.structs.replace(context, name=name)) if isinstance(given, ProviderOptions) else given
+    if isinstance(provider, BatchProvider):
+        return _batch_lane(name, provider, options)
+    if not isinstance(provider, RealtimeProvider):
+        raise JobError(f"provider {name!r} is neither a realtime nor a batch provider", code="E0232")
+    return _realtime_lane(name, provider, options, lanes)
+
+
+def _realtime_lane(name: str, provider: RealtimeProvider, options: ProviderOptions | None, lanes: int) -> LaneSpec:
+    if options is None:
+        concurrency = provider.concurrency or DEFAULT_CONCURRENCY
+        return LaneSpec(name=name, provider=provider, concurrency=concurrency, timeout=DEFAULT_TIMEOUT)
+    limits = {key: limit for key, limit in options.limits.model_dump().items() if limit is not None}
+    return LaneSpec(
+        name=name,
+        provider=provider,
+        concurrency=_possible(options.max_concurrency or provider.concurrency or DEFAULT_CONCURRENCY, lanes),
+        timeout=options.timeout,
+        calls_per_second=limits.pop("rps", None),
+        limits=limits,
+    )
+
+
+def _batch_lane(name: str, provider: BatchProvider, options: ProviderOptions | None) -> BatchLaneSpec:
+    spec = BatchLaneSpec(name=name, provider=provider, shelf=_NOWHERE, run_id="")
+    if not isinstance(options, BatchProviderOptions):
+        return spec
+    return msgspec.structs.replace(
+        spec,
+        timeout=options.timeout,
+        poll_interval=options.poll_interval,
+        linger=options.linger,
+        max_batches=options.max_batches,
+        enqueued_tokens=options.enqueued_tokens,
+    )
+
+
+def _possible(concurrency: int, lanes: int) -> int:
+    """No more than this lane's share of the file descriptors: running out of them only makes calls fail."""
+    most = most_connections()
+    return concurrency if most is None else max(min(concurrency, most // lanes), 1)

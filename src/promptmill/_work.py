@@ -1,0 +1,131 @@
+"""A request on its way, and what lanes and the engine are to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import msgspec
+from anyio.abc import TaskGroup
+
+from promptmill._queue import Queued
+from promptmill.errors import ProviderError, QuotaExhausted, RunStopped, StorageError
+from promptmill.interfaces import Provider
+from promptmill.models import Request, Response, Tier, Usage
+
+Pricer: TypeAlias = Callable[[Usage, str | None, Tier], float | None]
+"""USD for the tokens of one call, by model and tier; None when that is not known."""
+
+
+class Work(msgspec.Struct, kw_only=True):
+    """A request on its way: what has been tried so far."""
+
+    request: Request
+    chain: tuple[str, ...]
+    attempts: int = 0
+    """Calls made for this request in all."""
+    lane_attempts: int = 0
+    """Calls made for it on the present provider."""
+    started: float | None = None
+    """When its first attempt on the present provider began (monotonic seconds)."""
+    due: float | None = None
+    """Its deadline, in seconds since the epoch."""
+
+
+class AnyLane(Protocol):
+    """What all lanes are to the engine."""
+
+    name: str
+    reached: bool
+    unreached_since: float | None
+    exhausted: QuotaExhausted | None
+
+    @property
+    def provider(self) -> Provider: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def retrying(self) -> int: ...
+
+    @property
+    def queued(self) -> int: ...
+
+    @property
+    def hungry(self) -> bool: ...
+
+    @property
+    def held(self) -> int:
+        """Requests it has from earlier processes."""
+        ...
+
+    @property
+    def away(self) -> int:
+        """Requests that go on without this process."""
+        ...
+
+    @property
+    def batches(self) -> int:
+        """Batches these are in."""
+        ...
+
+    def start(self, group: TaskGroup) -> None: ...
+
+    def put(self, queued: Queued) -> None: ...
+
+    def resume(self, work: Work) -> None: ...
+
+    def retry(self, work: Work, after: float) -> None: ...
+
+    def pause(self, seconds: float) -> None: ...
+
+    def all_fed(self) -> None: ...
+
+    def too_late(self, work: Work) -> bool: ...
+
+    def seconds_for(self, requests: int, tokens: int) -> float: ...
+
+    def cost(self, usage: Usage, model: str | None, tier: Tier) -> float | None: ...
+
+    def close(self) -> None: ...
+
+    def discard(self) -> None: ...
+
+
+class Outcome(Protocol):
+    """What the engine makes of an attempt."""
+
+    def sending(self, lane: AnyLane, work: Work) -> bool: ...
+
+    async def succeeded(self, lane: AnyLane, work: Work, response: Response, latency: float) -> None: ...
+
+    async def failed(self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None) -> None: ...
+
+    async def broke(self, lane: AnyLane, work: Work, error: BaseException, latency: float | None) -> None: ...
+
+    def storage_failed(self, error: StorageError) -> None: ...
+
+
+class BatchOutcome(Outcome, Protocol):
+    """What the engine does besides for lanes whose requests go on without this process."""
+
+    def stop(self, reason: RunStopped) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def moved(self) -> None:
+        """More requests, or fewer, are away now."""
+        ...
+
+    def lane_ended(self, lane: AnyLane) -> None:
+        """A lane that only collects has nothing left to collect."""
+        ...
+
+    def seconds_for(self, chain: tuple[str, ...], requests: int, tokens: int) -> float:
+        """How long so many requests with so many tokens would take on a chain of providers."""
+        ...
+
+    async def flushed(self) -> None:
+        """Return when every result so far is stored. Raises StorageError when one cannot be."""
+        ...
