@@ -15,7 +15,7 @@ import respx
 
 from promptmill.batch import BatchLimits, BatchLine, BatchStatus, Shard
 from promptmill.errors import BadOutput, Permanent, ProviderError, Transient
-from promptmill.models import Message, Request, Response
+from promptmill.models import Message, Request, Response, TokenEstimate
 from promptmill.options import BuildContext
 from promptmill_openai.batch import OpenAIBatch, OpenAIBatchOptions
 
@@ -52,6 +52,10 @@ def question(number: int, **params: Any) -> Request:
     return Request(id=f"row {number}", index=number, messages=(Message("user", f"q {number}"),), params=params)
 
 
+def embedding(**params: Any) -> Request:
+    return Request(id="1", operation="embeddings", params=params)
+
+
 def shard(directory: Path, made_by: OpenAIBatch, count: int = 5, tag: str = "run-1", extra: bytes = b"") -> Shard:
     path = directory / f"{tag}.jsonl"
     lines = [made_by.encode(question(number), f"{tag}-{number}") + b"\n" for number in range(count)]
@@ -74,7 +78,7 @@ async def collected(bulk: OpenAIBatch, paths: Sequence[Path]) -> dict[str, Respo
     return {line.wire_id: line.outcome for line in lines}
 
 
-@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+@pytest.mark.parametrize("endpoint", ["chat", "responses", "embeddings"])
 async def test_there_and_back(simulate: Simulate, tmp_path: Path, endpoint: str) -> None:
     async with provider(simulate().base_url, endpoint=endpoint) as bulk:
         sent = shard(tmp_path, bulk)
@@ -92,7 +96,7 @@ async def test_there_and_back(simulate: Simulate, tmp_path: Path, endpoint: str)
         assert isinstance(outcome, Response)
         assert outcome.tier == "batch"
         assert outcome.text
-        assert outcome.usage.output_tokens
+        assert outcome.usage.input_tokens
 
 
 async def test_a_second_download_takes_the_files_of_the_first(simulate: Simulate, tmp_path: Path) -> None:
@@ -200,6 +204,49 @@ def test_a_line_is_the_body_a_realtime_call_would_have() -> None:
     }
     own = json.loads(bulk.encode(question(1, model="gpt-y"), "t-1"))
     assert own["body"]["model"] == "gpt-y"
+
+
+def test_an_embedding_is_asked_for_as_in_realtime() -> None:
+    bulk = provider(BASE, endpoint="embeddings")
+    line = json.loads(bulk.encode(question(1, dimensions=3, encoding_format="base64"), "t-1"))
+    assert line["url"] == "/v1/embeddings"
+    assert line["body"] == {"model": "gpt-x", "input": "q 1", "dimensions": 3}
+    ids = json.loads(bulk.encode(embedding(input=[7, 8]), "t-1"))
+    assert ids["body"] == {"model": "gpt-x", "input": [7, 8]}
+
+
+@pytest.mark.parametrize("given", [["one"], ["one", "two"], [[1, 2]]])
+def test_a_list_of_texts_is_not_sent_in_a_batch(given: Any) -> None:
+    with pytest.raises(Permanent, match="a row of its own"):
+        provider(BASE, endpoint="embeddings").encode(embedding(input=given), "t-1")
+
+
+async def test_an_embedding_is_read_as_in_realtime(tmp_path: Path) -> None:
+    def result(wire_id: str, *vectors: list[float]) -> str:
+        body = {"model": "e", "data": [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]}
+        return json.dumps({"custom_id": wire_id, "response": {"status_code": 200, "body": body}})
+
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n".join([result("one", [0.5, 1]), result("two", [0.5], [0.25]), result("none")]))
+    outcomes = await collected(provider(BASE, endpoint="embeddings"), [path])
+    one = outcomes["one"]
+    assert isinstance(one, Response)
+    assert one.text == "[0.5,1]"
+    assert isinstance(outcomes["two"], BadOutput), "more than was asked for"
+    assert isinstance(outcomes["none"], BadOutput)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "request_", "expected"),
+    [
+        ("chat", question(1, max_tokens=9), TokenEstimate(8, 9)),
+        ("responses", question(1, max_output_tokens=9), TokenEstimate(8, 9)),
+        ("responses", Request(id="1", operation="responses", params={"input": "x" * 35}), TokenEstimate(13, None)),
+        ("embeddings", embedding(input="x" * 35), TokenEstimate(10, 0)),
+    ],
+)
+def test_the_estimate_is_that_of_realtime(endpoint: str, request_: Request, expected: TokenEstimate) -> None:
+    assert provider(BASE, endpoint=endpoint).estimate(request_) == expected
 
 
 @respx.mock

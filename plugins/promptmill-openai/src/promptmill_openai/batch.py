@@ -5,12 +5,11 @@ Source of limits and wire facts: the API reference and the batch guide, as the o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
-import msgspec
 from pydantic import Field
 
 from promptmill import jsontext
@@ -19,15 +18,12 @@ from promptmill.clock import Clock
 from promptmill.errors import BadOutput, Permanent, ProviderError
 from promptmill.hookspecs import hookimpl
 from promptmill.jsontext import JSON
-from promptmill.models import Request, Response
+from promptmill.models import Request, TokenEstimate
 from promptmill.options import BatchProviderOptions, BuildContext, Duration, Register
+from promptmill_openai.batch_forms import FORMS, FormName
 from promptmill_openai.batch_results import Reader, lines_of
 from promptmill_openai.batch_status import file_ids, status_of, tag_of
-from promptmill_openai.chat import chat_body
 from promptmill_openai.endpoint import Endpoint
-from promptmill_openai.reply import read_chat
-from promptmill_openai.responses import responses_body
-from promptmill_openai.responses_reply import read_response
 from promptmill_openai.settings import OpenAIOptions
 
 TAG: Final = "promptmill_tag"
@@ -54,21 +50,6 @@ _MOST_PAGES: Final = 10_000
 _UPLOADED: Final = frozenset({"uploaded", "processed", None})
 
 
-class Form(msgspec.Struct, frozen=True):
-    """An endpoint that batches can be made for: what its bodies and replies look like."""
-
-    url: str
-    operations: frozenset[str]
-    body: Callable[[Request, str | None, Mapping[str, JSON], Mapping[str, JSON]], dict[str, JSON]]
-    read: Callable[..., Response]
-
-
-FORMS: Final[Mapping[str, Form]] = {
-    "chat": Form("/v1/chat/completions", frozenset({"chat"}), chat_body, read_chat),
-    "responses": Form("/v1/responses", frozenset({"chat", "responses"}), responses_body, read_response),
-}
-
-
 class OpenAIBatch(BatchProvider):
     """Batches over HTTP: a file of lines, a batch made of it, and one or two files of results."""
 
@@ -91,6 +72,9 @@ class OpenAIBatch(BatchProvider):
 
     async def aclose(self) -> None:
         await self._endpoint.aclose()
+
+    def estimate(self, request: Request) -> TokenEstimate:
+        return self._form.estimate(request, super().estimate(request))
 
     def encode(self, request: Request, wire_id: str) -> bytes:
         body = self._form.body(request, request.model or self.model, {}, self._options.extra_body)
@@ -245,7 +229,7 @@ class OpenAIBatchOptions(BatchProviderOptions, OpenAIOptions):
 
     # Both bases have it; without this line it would be the first one's, which may be left out.
     model: str = Field(min_length=1, description="The model that answers when a request names none.")
-    endpoint: Literal["chat", "responses"] = Field("chat", description="What the lines ask for.")
+    endpoint: FormName = Field("chat", description="What the lines ask for.")
     expires_after: Lifetime | None = Field(None, description="When the server deletes the files sent; 1 h to 30 days.")
     output_expires_after: Lifetime | None = Field(None, description="When it deletes the results; 1 h to 30 days.")
     delete_files: bool = Field(False, description="Delete all files there once the results are safe here.")

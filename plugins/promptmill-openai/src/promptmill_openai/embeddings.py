@@ -43,16 +43,33 @@ class OpenAIEmbeddings(RealtimeProvider):
         await self._endpoint.aclose()
 
     def estimate(self, request: Request) -> TokenEstimate:
-        given = request.params.get("input")
-        text = [message.text for message in request.messages] if given is None else given
-        return TokenEstimate(max(1, estimated_tokens(text)), 0)
+        return embeddings_estimate(request)
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
         model = request.model or self.model
-        body = {"input": _input(request), **request.params, "model": model, **self._extra_body}
-        body.pop("encoding_format", None)
-        read = partial(read_embeddings, count=_count(body["input"]), model=model)
+        body = embeddings_body(request, model, {}, self._extra_body)
+        read = partial(read_embeddings, count=count_of(body["input"]), model=model)
         return await self._endpoint.ask(body, timeout=timeout, read=read)
+
+
+def embeddings_body(
+    request: Request, model: str | None, defaults: Mapping[str, JSON], extra: Mapping[str, JSON]
+) -> dict[str, JSON]:
+    """The body for embeddings: ``extra`` wins over the request, the request over ``defaults``.
+
+    Raises:
+        Permanent: the request is not one text.
+    """
+    body = {"input": _input(request), **defaults, **request.params, "model": model, **extra}
+    body.pop("encoding_format", None)
+    return body
+
+
+def embeddings_estimate(request: Request) -> TokenEstimate:
+    """Tokens of the input; nothing comes out."""
+    given = request.params.get("input")
+    text = [message.text for message in request.messages] if given is None else given
+    return TokenEstimate(max(1, estimated_tokens(text)), 0)
 
 
 def read_embeddings(reply: HttpResponse, *, count: int | None, model: str | None) -> Response:
@@ -99,7 +116,7 @@ def _input(request: Request) -> JSON:
     return request.messages[0].text
 
 
-def _count(given: JSON) -> int | None:
+def count_of(given: JSON) -> int | None:
     """How many vectors a list of inputs stands for; None for one text or one list of token ids."""
     if isinstance(given, list) and given and isinstance(given[0], str | list):
         return len(given)

@@ -48,12 +48,7 @@ class OpenAIResponses(RealtimeProvider):
         await self._endpoint.aclose()
 
     def estimate(self, request: Request) -> TokenEstimate:
-        limits = (request.params.get(name) for name in _OUTPUT_LIMITS)
-        limit = next((value for value in limits if isinstance(value, int)), None)
-        if request.operation != "responses":
-            return TokenEstimate(super().estimate(request).input_tokens, limit)
-        text = [request.params.get("input"), request.params.get("instructions")]
-        return TokenEstimate(estimated_tokens(text) + TOKENS_PER_REPLY, limit)
+        return responses_estimate(request, super().estimate(request))
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
         model = request.model or self.model
@@ -71,6 +66,16 @@ def responses_body(
     for name in _NEVER:
         body.pop(name, None)
     return body
+
+
+def responses_estimate(request: Request, chat: TokenEstimate) -> TokenEstimate:
+    """Tokens of a request; ``chat`` is the estimate for its messages alone."""
+    limits = (request.params.get(name) for name in _OUTPUT_LIMITS)
+    limit = next((value for value in limits if isinstance(value, int)), None)
+    if request.operation != "responses":
+        return TokenEstimate(chat.input_tokens, limit)
+    text = [request.params.get("input"), request.params.get("instructions")]
+    return TokenEstimate(estimated_tokens(text) + TOKENS_PER_REPLY, limit)
 
 
 class OpenAIResponsesOptions(OpenAIOptions):
