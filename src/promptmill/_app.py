@@ -123,7 +123,7 @@ class PreparedJob:
             await self._keep_order(journal)
             projections = await self._projections(sinks, journal, stack)
             run = Execution(self.job, journal, todo, projections, self._price_of)
-            if todo.pending and (shelf or not orders.cancel_batches):
+            if todo.pending and not (shelf.is_empty and orders.cancel_batches):
                 twins = await self._twins(todo, journal, shelf)
                 cache = await self._cache(stack)
                 pipeline = self._pipeline([*observers, twins, *([cache] if cache else [])])
@@ -196,7 +196,7 @@ class PreparedJob:
         twins = Twins(todo.input.twins, self.job.dedupe)
         if twins and todo.finished:
             await journal.ask(lambda store: twins.remember(store.answers()))
-        if twins and shelf:
+        if twins and not shelf.is_empty:
             await to_thread.run_sync(lambda: twins.sent(item.request for item in shelf.items()))
         return twins
 

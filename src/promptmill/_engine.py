@@ -299,6 +299,7 @@ class Engine:
             status="failed",
             provider=lane.name,
             model=work.request.model or lane.provider.model,
+            tier=None if latency is None else lane.provider.tier,
             attempts=work.attempts,
             latency_s=latency,
             error=failure.info(),

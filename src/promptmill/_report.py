@@ -61,7 +61,8 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 class LatencySummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds; of the calls that decided a request's outcome."""
+    """Seconds; of the calls that decided a request's outcome. Those of a batch are counted from its submission, or from
+    when the process that collected it began to follow it, and only for their provider."""
 
     mean: float | None = None
     p50: float | None = None
@@ -276,7 +277,7 @@ class Tally(Observer):
         self.tokens += (result.usage.input_tokens or 0) + (result.usage.output_tokens or 0)
         if result.error is not None:
             self.errors[result.error.code] += 1
-        if result.latency_s is not None:
+        if result.latency_s is not None and result.tier != "batch":
             self._latencies.add(result.latency_s)
         if result.provider is not None:
             self._of(result.provider).add(result)

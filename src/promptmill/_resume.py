@@ -74,7 +74,7 @@ async def plan(
         return await _plan_changed_input(journal, job_input, known, shelf)
     done = await journal.ask(lambda store: _done(store, known.rows))
     held = bytearray(known.rows)
-    if shelf:
+    if not shelf.is_empty:
         for index in await to_thread.run_sync(_indexes, shelf):
             if index >= known.rows:
                 raise damaged(shelf.directory, f"a batch has row {index + 1}, and the input has {known.rows}")

@@ -40,8 +40,10 @@ class JournalShelf:
         for _, shard in self._shards:
             yield from (item for item in _items(shard.shard) if not self.is_done(item.request.index))
 
-    def __bool__(self) -> bool:
-        return bool(self._shards)
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to collect."""
+        return not self._shards
 
 
 class JournalBook:

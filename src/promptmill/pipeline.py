@@ -200,7 +200,9 @@ class Pipeline:
             for sink in self._sinks:
                 await stack.enter_async_context(sink)
                 await sink.start(None)
-            shelf = plan.shelf or Forgetful(Path(stack.enter_context(TemporaryDirectory(prefix="promptmill-"))))
+            shelf = plan.shelf
+            if shelf is None:
+                shelf = Forgetful(Path(stack.enter_context(TemporaryDirectory(prefix="promptmill-"))))
             spec = EngineSpec(
                 lanes=[_placed(lane, shelf, run_id, plan.cancel) for lane in lanes],
                 router=self._router,
