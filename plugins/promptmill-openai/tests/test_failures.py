@@ -142,6 +142,48 @@ def test_capacity_of_the_flex_tier_is_a_limit_of_its_own() -> None:
     assert throttled(error(code="resource_unavailable")).dimension == "capacity"
 
 
+NO_CAPACITY = [
+    (429, error(code="resource_unavailable"), {"retry_after": "3"}),
+    (429, error(type="resource_unavailable"), {}),
+    (429, error(code="rate_limit_exceeded"), {"x_ratelimit_remaining_requests": "12"}),
+    (429, error(code="something_new"), {}),
+    (429, b"", {}),
+    (498, error("no capacity", code="capacity_exceeded"), {}),
+    (498, b"", {"x_ratelimit_remaining_requests": "0"}),
+    (503, error(code="resource_unavailable"), {}),
+]
+LIMITS = [
+    (429, error(type="tokens"), {}),
+    (429, error("Rate limit reached on requests per min (RPM)"), {}),
+    (429, error("Please try again in 20s."), {}),
+    (429, error(code="slow_down"), {}),
+    (429, b"", {"retry_after": "3"}),
+    (429, b"", {"x_ratelimit_remaining_tokens": "0"}),
+    (503, error(code="server_is_overloaded"), {}),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "headers"), NO_CAPACITY)
+def test_flex_without_capacity_is_no_rate_limit(status: int, body: Any, headers: dict[str, str]) -> None:
+    answer = reply(status, body, **headers)
+    failure = failure_of_reply(answer, wall=WALL, tier="flex")
+    assert type(failure) is Transient
+    assert (failure.code, failure.http_status) == ("flex_unavailable", status)
+    assert failure.retry_after == (3 if "retry_after" in headers else None)
+    assert type(failure_of_reply(answer, wall=WALL)) is Throttled, "only flex runs out of capacity"
+
+
+@pytest.mark.parametrize(("status", "body", "headers"), LIMITS)
+def test_a_limit_is_one_in_flex_too(status: int, body: Any, headers: dict[str, str]) -> None:
+    assert type(failure_of_reply(reply(status, body, **headers), wall=WALL, tier="flex")) is Throttled
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "code"), [row for row in ROWS if row[2] is not Throttled])
+def test_flex_changes_no_other_failure(status: int, body: Any, kind: type[ProviderError], code: str) -> None:
+    failure = failure_of_reply(reply(status, body), wall=WALL, tier="flex")
+    assert (type(failure), failure.code) == (kind, code)
+
+
 @pytest.mark.parametrize(
     ("value", "kind", "code"),
     [

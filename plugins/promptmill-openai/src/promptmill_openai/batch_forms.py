@@ -16,10 +16,9 @@ from promptmill_openai.embeddings import count_of, embeddings_body, embeddings_e
 from promptmill_openai.reply import read_chat
 from promptmill_openai.responses import responses_body, responses_estimate
 from promptmill_openai.responses_reply import read_response
+from promptmill_openai.tiers import Bodies
 
 FormName: TypeAlias = Literal["chat", "responses", "embeddings"]
-
-Bodies: TypeAlias = Callable[[Request, str | None, Mapping[str, JSON], Mapping[str, JSON]], dict[str, JSON]]
 
 
 class Form(msgspec.Struct, frozen=True):

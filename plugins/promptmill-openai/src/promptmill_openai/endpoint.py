@@ -14,7 +14,7 @@ from promptmill.errors import AuthFailed, Permanent, ProviderError
 from promptmill.http import HttpClient, HttpResponse, HttpSettings, open_client
 from promptmill.interfaces import Opened
 from promptmill.jsontext import JSON
-from promptmill.models import Response
+from promptmill.models import Response, Tier
 from promptmill.secrets import MASK, Secret
 from promptmill_openai.address import has_listed_prices
 from promptmill_openai.failures import failure_of_reply
@@ -63,8 +63,10 @@ class Endpoint(Opened):
         if client is not None:
             await client.aclose()
 
-    async def ask(self, body: JSON, *, timeout: float, read: Callable[[HttpResponse], Response]) -> Response:
-        """POST ``body`` and return what ``read`` makes of a reply with status 2xx.
+    async def ask(
+        self, body: JSON, *, timeout: float, read: Callable[[HttpResponse], Response], tier: Tier = "realtime"
+    ) -> Response:
+        """POST ``body``, which asks for ``tier``, and return what ``read`` makes of a reply with status 2xx.
 
         Raises:
             ProviderError: the call failed, or ``read`` raised one. No message holds the key, even if the server sent
@@ -79,7 +81,7 @@ class Endpoint(Opened):
                 if masked is reply:
                     raise
             return read(masked)
-        raise self._failure(self._masked(reply))
+        raise self._failure(self._masked(reply), tier)
 
     async def call(self, method: str, path: str, *, body: JSON = None, timeout: float) -> JSON:
         """Ask for ``path`` below ``url`` and return the JSON of a reply with status 2xx. Raises ProviderError."""
@@ -113,8 +115,8 @@ class Endpoint(Opened):
             return masked
         raise self._failure(masked)
 
-    def _failure(self, reply: HttpResponse) -> ProviderError:
-        failure = failure_of_reply(reply, wall=self._clock.wall())
+    def _failure(self, reply: HttpResponse, tier: Tier = "realtime") -> ProviderError:
+        failure = failure_of_reply(reply, wall=self._clock.wall(), tier=tier)
         if isinstance(failure, AuthFailed) and self.key is None:
             return AuthFailed(
                 f"{failure.message} (no key was sent to {self.url!r}: name one with api_key: env:NAME)",

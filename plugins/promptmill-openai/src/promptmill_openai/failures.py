@@ -9,8 +9,9 @@ from typing import Final, TypeAlias
 from promptmill.errors import AuthFailed, Permanent, ProviderError, QuotaExhausted, Throttled, Transient
 from promptmill.http import HttpResponse, failure_of
 from promptmill.jsontext import JSON
+from promptmill.models import Tier
 from promptmill_openai.errors import ErrorBody, read_body, read_value
-from promptmill_openai.limits import limit_of
+from promptmill_openai.limits import NO_CAPACITY, is_without_capacity, limit_of
 
 Verdict: TypeAlias = tuple[type[ProviderError], str]
 
@@ -70,15 +71,29 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
 }
 """The status that an error inside HTTP 200 would have had."""
 
-_STATUS_ALIASES: Final[Mapping[int, int]] = {498: 429}  # Groq: no flex capacity
+_STATUS_ALIASES: Final[Mapping[int, int]] = {NO_CAPACITY: 429}
 
 
-def failure_of_reply(reply: HttpResponse, *, wall: float) -> ProviderError:
-    """The failure that a reply with an error status stands for. ``wall`` is seconds since the epoch."""
+FLEX_UNAVAILABLE: Final = "flex_unavailable"
+"""The code of a flex call that was not taken, and not billed, as there is no capacity to spare now."""
+
+
+def failure_of_reply(reply: HttpResponse, *, wall: float, tier: Tier = "realtime") -> ProviderError:
+    """The failure that a reply with an error status stands for.
+
+    Args:
+        reply: the reply.
+        wall: now, in seconds since the epoch.
+        tier: the one asked for. A flex call that finds no capacity is Transient: another call may find some, and
+            neither the pace nor an hour of patience, which a Throttled would bring, changes anything about it.
+    """
     error = read_body(reply.body)
     said = reply.excerpt() if reply.body else "nothing"
     message = error.message or f"the server answered with status {reply.status} and said {said}"
-    return _classified(reply.status, reply.headers, error, message, wall)
+    failure = _classified(reply.status, reply.headers, error, message, wall)
+    if tier == "flex" and isinstance(failure, Throttled) and is_without_capacity(reply, failure):
+        return _as(Transient, FLEX_UNAVAILABLE, failure)
+    return failure
 
 
 def failure_inside(value: JSON, reply: HttpResponse, *, otherwise: int) -> ProviderError:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from promptmill.errors import Throttled
+from promptmill.http import HttpResponse
 from promptmill_openai.errors import ErrorBody
 
 MINUTE_WINDOW: Final = 120.0
@@ -26,7 +28,13 @@ _PART: Final = r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|\u00b5s|ns|h|m|s|d)"
 _GO_DURATION: Final = re.compile(f"(?:{_PART})+")
 _TRY_AGAIN: Final = re.compile(rf"try again in ((?:{_PART})+)", re.IGNORECASE)
 _PER: Final = re.compile(r"\b(requests|tokens) per (min|minute|hour|day|week|month)\b", re.IGNORECASE)
-_CAPACITY: Final = frozenset({"resource_unavailable"})
+_CAPACITY: Final = frozenset({"resource_unavailable", "capacity_exceeded"})
+
+NO_CAPACITY: Final = 498
+"""Groq's status for a flex call without capacity, next to the code ``capacity_exceeded``."""
+
+_SLOWER: Final = "slow_down"
+"""The code that asks for fewer calls, whatever the tier."""
 
 
 def limit_of(error: ErrorBody, headers: Mapping[str, str]) -> tuple[str | None, float | None]:
@@ -50,6 +58,20 @@ def limit_of(error: ErrorBody, headers: Mapping[str, str]) -> tuple[str | None, 
         if reset is not None and reset > MINUTE_WINDOW:
             return f"{dimension}_per_day", reset
     return dimension, None
+
+
+def is_without_capacity(reply: HttpResponse, failure: Throttled) -> bool:
+    """Whether the failure of a flex call means that there is no capacity to spare, rather than a limit of the account.
+
+    The code of OpenAI's 429 for it is not documented. A real limit names itself in the type, the message or a header.
+    """
+    if reply.status == NO_CAPACITY or failure.dimension == "capacity":
+        return True
+    exhausted = any(
+        name.startswith("x-ratelimit-remaining") and value.strip() == "0" for name, value in reply.headers.items()
+    )
+    named = failure.code == _SLOWER or failure.dimension is not None
+    return reply.status == 429 and not (named or exhausted or failure.retry_after is not None)
 
 
 def _dimension(error: ErrorBody) -> str | None:

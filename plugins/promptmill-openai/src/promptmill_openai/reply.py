@@ -32,8 +32,9 @@ _BROKEN_OFF: Final = frozenset({"error", "abort", "insufficient_system_resource"
 """Finish reasons of an answer the server did not end. Source: OpenRouter, vLLM and SGLang, DeepSeek."""
 
 
-def read_chat(reply: HttpResponse, *, model: str | None) -> Response:
-    """Read a chat completion with status 2xx. ``model`` is the one asked for, kept when the reply names none.
+def read_chat(reply: HttpResponse, *, model: str | None, asked: Tier = "realtime") -> Response:
+    """Read a chat completion with status 2xx. ``model`` and ``asked`` are what was asked for, kept when the reply does
+    not say what was used.
 
     Only the first choice is read; the others stay in ``body``.
 
@@ -60,7 +61,7 @@ def read_chat(reply: HttpResponse, *, model: str | None) -> Response:
         text=text,
         finish_reason=finish_reason,
         model=model_of(value, model),
-        tier=tier_of(value),
+        tier=tier_of(value, asked=asked),
         usage=chat_usage(value.get("usage")),
         request_id=reply.headers.get("x-request-id"),
         body=reply.body,
@@ -125,9 +126,16 @@ def model_of(value: Mapping[str, JSON], otherwise: str | None) -> str | None:
     return model if isinstance(model, str) and model else otherwise
 
 
-def tier_of(value: Mapping[str, JSON]) -> Tier:
-    """The tier the reply says was used; it may differ from the one asked for."""
-    return "flex" if value.get("service_tier") == "flex" else "realtime"
+def tier_of(value: Mapping[str, JSON], *, asked: Tier) -> Tier:
+    """The tier that ``service_tier`` names; it may differ from the one asked for, which holds where there is no name.
+
+    Servers that know tiers always name one, so a reply without one is from a server that has a single price: that of
+    the tier the user asked for. Those dearer than realtime are realtime here.
+    """
+    used = value.get("service_tier")
+    if not isinstance(used, str) or not used:
+        return asked
+    return "flex" if used == "flex" else "realtime"
 
 
 def _text(content: JSON) -> str | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from promptmill.http import HttpResponse
 from promptmill.jsontext import JSON
-from promptmill.models import Response
+from promptmill.models import Response, Tier
 from promptmill_openai.failures import failure_inside
 from promptmill_openai.reply import (
     bad_reply,
@@ -24,8 +24,9 @@ _UNFINISHED: Final = ("queued", "in_progress")
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 
 
-def read_response(reply: HttpResponse, *, model: str | None) -> Response:
-    """Read a reply with status 2xx. ``model`` is the one asked for, kept when the reply names none.
+def read_response(reply: HttpResponse, *, model: str | None, asked: Tier = "realtime") -> Response:
+    """Read a reply with status 2xx. ``model`` and ``asked`` are what was asked for, kept when the reply does not say
+    what was used.
 
     The text is that of all ``output_text`` parts of all messages; reasoning and calls stay in ``body``.
 
@@ -51,7 +52,7 @@ def read_response(reply: HttpResponse, *, model: str | None) -> Response:
         text=text,
         finish_reason=finish_reason,
         model=model_of(value, model),
-        tier=tier_of(value),
+        tier=tier_of(value, asked=asked),
         usage=responses_usage(value.get("usage")),
         request_id=reply.headers.get("x-request-id"),
         body=reply.body,
