@@ -82,7 +82,7 @@ def test_no_room_for_more_tokens_may_pass() -> None:
     status = status_of(batch(status="failed", errors=errors), wall=0.0)
     assert isinstance(status.failure, Throttled)
     assert status.failure.dimension == "enqueued_tokens"
-    assert named_limit(status.problems) == 2_000_000
+    assert named_limit(status.problems) == status.enqueued_limit == 2_000_000
 
 
 @pytest.mark.parametrize("message", ["", "Limit: many", "Limit: ,", "limit"])

@@ -63,6 +63,7 @@ def status_of(value: JSON, *, wall: float) -> BatchStatus:
         else None,
         problems=problems,
         failure=_failure(problems) if state == "failed" else None,
+        enqueued_limit=named_limit(problems),
     )
 
 
