@@ -17,10 +17,21 @@ from __future__ import annotations
 
 import pytest
 
-_ASSERTING = ("conditions", "contract", "leaks", "policies", "providers", "sinks", "sources")
+_ASSERTING = (
+    "anyprovider",
+    "batch_providers",
+    "conditions",
+    "contract",
+    "leaks",
+    "policies",
+    "providers",
+    "sinks",
+    "sources",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _ASSERTING))
 
-from promptmill.testing.conditions import ConditionContract  # noqa: E402 - assertions are rewritten at import
+from promptmill.testing.batch_providers import BatchProviderContract  # noqa: E402 - assertions are rewritten at import
+from promptmill.testing.conditions import ConditionContract  # noqa: E402
 from promptmill.testing.fakes import EchoProvider, ScriptedProvider  # noqa: E402
 from promptmill.testing.policies import RetryPolicyContract  # noqa: E402
 from promptmill.testing.providers import ProviderContract  # noqa: E402
@@ -29,6 +40,7 @@ from promptmill.testing.sinks import SinkContract  # noqa: E402
 from promptmill.testing.sources import SourceContract  # noqa: E402
 
 __all__ = [
+    "BatchProviderContract",
     "ConditionContract",
     "EchoProvider",
     "ProviderContract",
