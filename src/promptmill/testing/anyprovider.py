@@ -40,7 +40,7 @@ class AnyProviderContract(Contract, Generic[P]):
 
     def good_request(self, number: int = 1) -> Request:
         """A request the provider answers; ``number`` makes it distinct."""
-        return request(f"Say the number {number}.", id=f"contract-{number}", params={"max_tokens": 8})
+        return request(f"Say the number {number}.", id=f"contract-{number}", params={"max_tokens": 16})
 
     def make_failing(self) -> P | None:
         """A provider, not opened, whose calls fail; None when there is no way to make one."""
