@@ -57,6 +57,8 @@ def test_rules_are_read(text: str, expected: FaultRule) -> None:
         ("reset-early,prompt=x", "before the request is read"),
         ("reset,id=x", "has no connection"),
         ("refusal,on=files", "answers of a model"),
+        ("refusal,on=files.content", "answers of a model"),
+        ("reset,on=files.nothing", "Input should be"),
     ],
 )
 def test_bad_rules_say_what_is_wrong(text: str, word: str) -> None:

@@ -64,7 +64,18 @@ def test_prompt_id_and_operation_must_match() -> None:
     plain = faults("reset")
     assert plain.choose("embeddings") is not None
     assert plain.choose("files") is None
-    assert faults("reset,on=files").choose("files") is not None
+    assert faults("reset,on=files").choose("files.list") is not None
+    assert faults("reset,on=files.content").choose("files.list") is None
+    assert faults("reset,on=files.content").choose("files.content") is not None
+    assert faults("reset-early,on=batches.create").early("batches.create") is not None
+    assert faults("reset-early,on=batches.create").early("batches.list") is None
+
+
+def test_a_rate_draws_for_an_endpoint_as_for_its_group() -> None:
+    whole, one = faults("reset,rate=0.5,on=files"), faults("reset,rate=0.5,on=files.list")
+    assert [whole.choose("files.list") is None for _ in range(20)] == [
+        one.choose("files.list") is None for _ in range(20)
+    ]
 
 
 def test_the_first_rule_that_hits_counts() -> None:

@@ -1,17 +1,16 @@
 """Rules that say which requests go wrong, and how. The text form is the ``--fault`` option's:
 
-``KIND,key=value,...`` where KIND is a word such as ``reset`` or ``status=500``. A value with a comma or a quote in it
-stands in double quotes, with a backslash before each quote or backslash: ``refusal,prompt="say \\"no\\", please"``.
+``KIND,key=value,...`` where KIND is a word such as ``reset`` or ``status=500``.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from promptmill.options import Duration
+from promptmill_simulator.items import read_items, written
 from promptmill_simulator.retry_after import NO_RETRY_AFTER, RetryAfterField
 
 FaultKind: TypeAlias = Literal[
@@ -19,7 +18,11 @@ FaultKind: TypeAlias = Literal[
     "error-in-200", "refusal", "null-content", "no-usage",
 ]  # fmt: skip
 
-Operation: TypeAlias = Literal["chat", "responses", "embeddings", "models", "files", "batches", "batch-line"]
+Operation: TypeAlias = Literal[
+    "chat", "responses", "embeddings", "batch-line", "models", "models.list", "models.retrieve",
+    "files", "files.create", "files.list", "files.retrieve", "files.delete", "files.content",
+    "batches", "batches.create", "batches.list", "batches.retrieve", "batches.cancel",
+]  # fmt: skip
 MODEL_OPERATIONS: Final[frozenset[str]] = frozenset({"chat", "responses", "embeddings"})
 
 UNPROCESSED: Final[frozenset[str]] = frozenset({"status", "html", "reset-early"})
@@ -30,6 +33,11 @@ CONTENT: Final[frozenset[str]] = frozenset({"error-in-200", "refusal", "null-con
 
 DELIVERY: Final[frozenset[str]] = frozenset({"reset", "truncate", "hang", "drip", "close", "bad-json", "empty"})
 """The request is carried out and the reply is spoilt on its way."""
+
+
+def group_of(operation: str) -> str:
+    """What an endpoint belongs to: ``files`` for ``files.content``. Operations of models are groups of their own."""
+    return operation.partition(".")[0]
 
 
 class FaultRule(BaseModel):
@@ -63,14 +71,14 @@ class FaultRule(BaseModel):
             raise ValueError(
                 f"a line of a batch has no connection: kind {self.kind!r} does not fit on=batch-line or id"
             )
-        if self.kind in CONTENT and self.on in ("models", "files", "batches"):
+        if self.kind in CONTENT and self.on is not None and group_of(self.on) in ("models", "files", "batches"):
             raise ValueError(f"kind {self.kind!r} is about answers of a model: it does not fit on={self.on}")
         return self
 
     def about(self, operation: str) -> bool:
         """Whether the rule can hit this operation."""
         if self.on is not None:
-            return self.on == operation
+            return self.on in (operation, group_of(operation))
         return operation == "batch-line" if self.id is not None else operation in MODEL_OPERATIONS
 
     def __str__(self) -> str:
@@ -78,12 +86,8 @@ class FaultRule(BaseModel):
         given = self.model_dump(exclude_defaults=True, exclude={"kind"})
         parts = [f"status={self.status}" if self.kind == "status" else self.kind]
         given.pop("status", None)
-        parts += [f"{name.replace('_', '-')}={_written(value)}" for name, value in given.items()]
+        parts += [f"{name.replace('_', '-')}={written(value)}" for name, value in given.items()]
         return ",".join(parts)
-
-
-_WORD: Final = r"[A-Za-z][A-Za-z0-9_-]*"
-_ITEM: Final = re.compile(rf'\s*({_WORD})(?:=("(?:[^"\\]|\\.)*"|[^",]*))?\s*(,|\Z)', re.DOTALL)
 
 
 def parse_fault(text: str) -> FaultRule:
@@ -93,15 +97,8 @@ def parse_fault(text: str) -> FaultRule:
         ValueError: the text does not follow the grammar, or a value does not fit.
     """
     fields: dict[str, Any] = {}
-    at, more = 0, True
-    while more:
-        item = _ITEM.match(text, at)
-        if item is None:
-            raise ValueError(
-                f"fault {text!r}: cannot read {text[at:]!r}; write KIND,key=value,... such as reset,rate=0.1"
-            )
-        word, value, comma = item.group(1), item.group(2), item.group(3)
-        name = word.replace("-", "_")
+    for word, given in read_items(text, "fault", "KIND,key=value,... such as reset,rate=0.1"):
+        name, value = word.replace("-", "_"), given
         if value is None:
             name, value = "kind", word
         elif name == "status":
@@ -110,27 +107,10 @@ def parse_fault(text: str) -> FaultRule:
             raise ValueError(f"fault {text!r}: {word!r} is given twice")
         if name == "kind" and "kind" in fields:
             raise ValueError(f"fault {text!r}: {fields['kind']!r} and {value!r} are both kinds; one rule has one")
-        fields[name] = _unquoted(value)
-        at, more = item.end(), comma == ","
+        fields[name] = value
     if "kind" not in fields:
         raise ValueError(f"fault {text!r} has no kind; begin it with one, such as status=500 or reset")
     return FaultRule.model_validate(fields)
-
-
-def _unquoted(value: str) -> str:
-    if not value.startswith('"'):
-        return value.strip()
-    return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
-
-
-def _written(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value)
-    if re.fullmatch(r"[^\s\",][^\",]*", text) and text == text.strip():
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _read(value: object) -> object:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from promptmill_simulator.apierror import ApiError, Headers, Reply, default_text
-from promptmill_simulator.fault_rule import FaultRule
+from promptmill_simulator.fault_rule import FaultRule, group_of
 from promptmill_simulator.task import Digester
 
 _HTML = (
@@ -31,15 +31,18 @@ class Faults:
 
     def early(self, operation: str) -> FaultRule | None:
         """The rule that hits before the request is read."""
-        return self._choose(operation, "", None, operation.encode(), early=True) if self._rules else None
+        return self._choose(operation, "", None, group_of(operation).encode(), early=True) if self._rules else None
 
     def choose(
         self, operation: str, prompt: str = "", custom_id: str | None = None, key: bytes = b""
     ) -> FaultRule | None:
-        """The first rule that hits. ``key`` stands for the question: with a rate, a repeated question is drawn anew."""
+        """The first rule that hits. ``key`` stands for the question: with a rate, a repeated question is drawn anew.
+
+        ``operation`` is that of a model, ``batch-line``, or an endpoint such as ``files.content``.
+        """
         if not self._rules:
             return None
-        return self._choose(operation, prompt, custom_id, key or operation.encode(), early=False)
+        return self._choose(operation, prompt, custom_id, key or group_of(operation).encode(), early=False)
 
     def _choose(
         self, operation: str, prompt: str, custom_id: str | None, key: bytes, *, early: bool
