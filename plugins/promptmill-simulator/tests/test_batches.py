@@ -243,8 +243,10 @@ def test_unknown_batches_and_wrong_purposes(simulate: Start, client_of: ClientOf
 
 
 def test_creating_can_be_processed_without_a_reply(simulate: Start, client_of: ClientOf) -> None:
-    sim = simulate(faults=["reset,on=batches,times=1"])
+    sim = simulate(faults=["reset,on=batches.create,times=1"])
     client = client_of(sim)
+    assert list(client.batches.list()) == []
     with pytest.raises(openai.APIConnectionError):
         create(client, lines(1), metadata={"tag": "mine"})
     assert [batch.metadata for batch in client.batches.list()] == [{"tag": "mine"}]
+    assert sim.ledger(0)["batches"]["by_metadata"] == {"tag": {"mine": 1}}

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from promptmill.errors import UsageError
 from promptmill.hookspecs import ENTRY_POINT_GROUP
+from promptmill_simulator import SimulatorOptions, parse_batch
 from promptmill_simulator.command import register_command, simulate
 
 RUN = "import typer; from promptmill_simulator.command import simulate; typer.run(simulate)"
@@ -45,12 +46,25 @@ def test_it_serves_until_interrupted() -> None:
         assert process.stderr.read() == ""
 
 
+def test_its_options_reach_the_simulator(monkeypatch: pytest.MonkeyPatch, app: typer.Typer) -> None:
+    served: list[SimulatorOptions] = []
+    monkeypatch.setattr("promptmill_simulator.command._serve", served.append)
+    arguments = ["--batch", "nth=1,ending=expired", "--batch", "first=1,nulls", "--enqueued-tokens", "5"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    [options] = served
+    assert options.scripts == (parse_batch("nth=1,ending=expired"), parse_batch("first=1,nulls"))
+    assert options.enqueued_tokens == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--host", "0.0.0.0"], "can be reached from other machines"),
         (["--fault", "explode"], "faults.0"),
         (["--fault", "rate=1"], "has no kind"),
+        (["--batch", "nth=0"], "scripts.0.nth"),
+        (["--batch", "errors=2"], "scripts.0.lines.errors"),
+        (["--enqueued-tokens", "0"], "enqueued_tokens"),
         (["--latency", "soon"], "a duration is"),
         (["--answers", "songs"], "answers"),
         (["--tokens", "0"], "1 to 100000 tokens"),

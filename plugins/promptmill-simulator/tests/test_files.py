@@ -153,3 +153,66 @@ def test_downloads_can_break_off(simulate: Callable[..., Simulator]) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"{sim.base_url}/files/{made['id']}/content")
     assert len(httpx.get(f"{sim.base_url}/files/{made['id']}/content").content) == 1_000_000
+
+
+def test_a_download_that_breaks_off_can_be_resumed(simulate: Callable[..., Simulator]) -> None:
+    sim = simulate(faults=["truncate,on=files.content,every=2,times=1"])
+    content = bytes(range(256)) * 4096
+    place = f"{sim.base_url}/files/{upload(sim, content).json()['id']}/content"
+    assert httpx.get(place).content == content
+    got = bytearray()
+    with pytest.raises(httpx.RemoteProtocolError), httpx.stream("GET", place) as reply:
+        assert int(reply.headers["content-length"]) == len(content)
+        etag = reply.headers["etag"]
+        for piece in reply.iter_raw():
+            got += piece
+    assert 0 < len(got) < len(content)
+    rest = httpx.get(place, headers={"range": f"bytes={len(got)}-", "if-range": etag})
+    assert rest.status_code == 206
+    assert rest.headers["content-range"] == f"bytes {len(got)}-{len(content) - 1}/{len(content)}"
+    assert bytes(got) + rest.content == content
+
+
+def test_a_resumed_download_can_break_off_too(simulate: Callable[..., Simulator]) -> None:
+    sim = simulate(faults=["truncate,bytes=3,on=files.content"])
+    place = f"{sim.base_url}/files/{upload(sim, b'0123456789').json()['id']}/content"
+    got = bytearray()
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        httpx.stream("GET", place, headers={"range": "bytes=5-"}) as reply,
+    ):
+        for piece in reply.iter_raw():
+            got += piece
+    assert (reply.status_code, reply.headers["content-length"], bytes(got)) == (206, "5", b"567")
+
+
+def test_parts_of_a_file(sim: Simulator, matches_schema: Check) -> None:
+    place = f"{sim.base_url}/files/{upload(sim, b'0123456789').json()['id']}/content"
+    assert httpx.get(place).headers["accept-ranges"] == "bytes"
+    part = httpx.get(place, headers={"range": "bytes=2-4"})
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+    other = httpx.get(place, headers={"range": "bytes=2-4", "if-range": '"of another file"'})
+    assert (other.status_code, other.content) == (200, b"0123456789")
+    outside = httpx.get(place, headers={"range": "bytes=10-"})
+    assert (outside.status_code, outside.headers["content-range"]) == (416, "bytes */10")
+    matches_schema("ErrorResponse", outside.json())
+
+
+def test_there_are_servers_without_parts(simulate: Callable[..., Simulator]) -> None:
+    sim = simulate(ranges=False)
+    place = f"{sim.base_url}/files/{upload(sim, b'0123456789').json()['id']}/content"
+    reply = httpx.get(place, headers={"range": "bytes=2-4"})
+    assert (reply.status_code, reply.content) == (200, b"0123456789")
+    assert not {"accept-ranges", "etag"} & set(reply.headers)
+
+
+def test_an_upload_can_be_kept_without_a_reply(
+    simulate: Callable[..., Simulator], client_of: Callable[..., openai.OpenAI]
+) -> None:
+    sim = simulate(faults=["reset,on=files.create,times=1"])
+    client = client_of(sim)
+    assert list(client.files.list()) == []
+    with pytest.raises(openai.APIConnectionError):
+        client.files.create(file=("mine.jsonl", b"x"), purpose="batch")
+    assert [file.filename for file in client.files.list()] == ["mine.jsonl"]
+    assert sim.ledger(0)["files_uploaded"] == 1

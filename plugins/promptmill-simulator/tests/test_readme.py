@@ -9,13 +9,21 @@ from pathlib import Path
 import typer
 from typer.main import get_command
 
-from promptmill_simulator import SimulatorOptions, parse_fault
+from promptmill_simulator import (
+    BatchLooks,
+    BatchScript,
+    BatchTimes,
+    LineTroubles,
+    SimulatorOptions,
+    parse_batch,
+    parse_fault,
+)
 from promptmill_simulator.command import simulate
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_commands_have_options_that_exist_and_faults_that_can_be_read() -> None:
+def test_commands_have_options_that_exist_and_texts_that_can_be_read() -> None:
     app = typer.Typer(add_completion=False)
     app.command()(simulate)
     command = get_command(app)
@@ -25,6 +33,15 @@ def test_commands_have_options_that_exist_and_faults_that_can_be_read() -> None:
         context = command.make_context("simulate", shlex.split(line)[2:])
         for rule in context.params["fault"] or ():
             assert str(parse_fault(rule))
+        for script in context.params["batch"] or ():
+            assert parse_batch(script) != parse_batch("nulls=false")
+
+
+def test_the_table_of_scripts_is_complete() -> None:
+    models = (BatchScript, BatchTimes, LineTroubles, BatchLooks)
+    keys = {name.replace("_", "-") for model in models for name in model.model_fields}
+    keys = keys - {"times", "lines", "looks", "fail-with"} | {"fail", "line", "message"}
+    assert keys <= set(re.findall(r"`([a-z-]+)=", README))
 
 
 def test_the_table_of_options_is_complete() -> None:

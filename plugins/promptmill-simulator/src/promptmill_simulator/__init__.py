@@ -4,7 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptmill_simulator.answers import Answer, AnswerSource
-    from promptmill_simulator.batch_script import BatchProblem, BatchScript, BatchTimes
+    from promptmill_simulator.batch_looks import BatchLooks
+    from promptmill_simulator.batch_problem import BatchProblem
+    from promptmill_simulator.batch_script import BatchScript, BatchTimes
+    from promptmill_simulator.batch_text import parse_batch
+    from promptmill_simulator.batch_troubles import LineTroubles
     from promptmill_simulator.fault_rule import FaultRule, parse_fault
     from promptmill_simulator.limits import RateLimits
     from promptmill_simulator.options import ProviderChoice, SimulatorOptions
@@ -14,15 +18,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "AnswerSource",
+    "BatchLooks",
     "BatchProblem",
     "BatchScript",
     "BatchTimes",
     "FaultRule",
+    "LineTroubles",
     "ProviderChoice",
     "RateLimits",
     "Simulator",
     "SimulatorOptions",
     "Task",
+    "parse_batch",
     "parse_fault",
 ]
 
@@ -34,15 +41,18 @@ def __getattr__(name: str) -> Any:
     homes = {
         "Answer": "answers",
         "AnswerSource": "answers",
-        "BatchProblem": "batch_script",
+        "BatchLooks": "batch_looks",
+        "BatchProblem": "batch_problem",
         "BatchScript": "batch_script",
         "BatchTimes": "batch_script",
         "FaultRule": "fault_rule",
+        "LineTroubles": "batch_troubles",
         "ProviderChoice": "options",
         "RateLimits": "limits",
         "Simulator": "server",
         "SimulatorOptions": "options",
         "Task": "task",
+        "parse_batch": "batch_text",
         "parse_fault": "fault_rule",
     }
     if name not in homes:

@@ -18,12 +18,16 @@ JSON_TYPE: Final = (b"content-type", b"application/json")
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A reply: status, headers (lower-case names, without the length) and body, or the file to send as the body."""
+    """A reply: status, headers (lower-case names, without the length) and body, or the file to send as the body.
+
+    ``span`` is the part of the file to send: where it starts, and how many bytes. None: all of it.
+    """
 
     status: int
     body: bytes
     headers: Headers = []
     file: Path | None = None
+    span: tuple[int, int] | None = None
 
 
 def json_reply(value: object, status: int = 200, headers: Headers | None = None) -> Reply:

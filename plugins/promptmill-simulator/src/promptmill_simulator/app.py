@@ -6,6 +6,8 @@ import hmac
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+import msgspec
+
 from promptmill.clock import Clock
 from promptmill.secrets import Secret
 from promptmill_simulator.apierror import ApiError, Headers, Reply, json_reply
@@ -87,10 +89,10 @@ class App:
 
     async def _store(self, call: Call, request_id: str) -> Handled:
         handler = self._router.find(call)
-        if self._reset_early(call, handler.operation, request_id):
+        if self._reset_early(call, handler.name, request_id):
             return None, None
         self._check_key(call, handler.name, request_id)
-        fault = self._faults.choose(handler.operation)
+        fault = self._faults.choose(handler.name)
         if fault is not None and fault.kind in UNPROCESSED:
             reply = unprocessed_reply(fault, self._clock.wall())
             self._ledger.write(handler.name, "failed", reply.status, request_id=request_id, fault=fault.kind)
@@ -145,4 +147,4 @@ def _stamped(reply: Reply, request_id: str, elapsed: float) -> Reply:
         (b"openai-version", b"2020-10-01"),
         (b"openai-organization", b"org-simulator"),
     ]
-    return Reply(reply.status, reply.body, [*reply.headers, *stamps], reply.file)
+    return msgspec.structs.replace(reply, headers=[*reply.headers, *stamps])

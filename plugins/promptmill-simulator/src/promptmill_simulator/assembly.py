@@ -12,7 +12,8 @@ from promptmill_simulator.answers import AnswerSource
 from promptmill_simulator.apierror import Reply
 from promptmill_simulator.app import App
 from promptmill_simulator.batch_lines import LineAnswers
-from promptmill_simulator.batch_run import BatchRunner
+from promptmill_simulator.batch_plan import BatchPlans
+from promptmill_simulator.batch_runner import BatchRunner
 from promptmill_simulator.batches import Batches
 from promptmill_simulator.call import Call
 from promptmill_simulator.chat import Chat
@@ -50,14 +51,15 @@ def assemble(options: SimulatorOptions, answers: AnswerSource, clock: Clock, dir
     limiter, ledger = RateLimiter(options.limits, clock), Ledger(clock, options.ledger_size)
     store = FileStore(directory, ids, clock, options.speed)
     lines = LineAnswers(operations, models, faults, ledger, ids, clock)
-    runner = BatchRunner(lines, store, clock, options.speed, options.seed)
-    batches = Batches(store, runner, ids, clock, options)
-    routes = [*model_routes(models), *Files(store).routes(), *batches.routes()]
+    runner, plans = BatchRunner(lines, store, clock, options), BatchPlans(options)
+    batches = Batches(store=store, runner=runner, plans=plans, ledger=ledger, ids=ids, clock=clock, speed=options.speed)
+    routes = [*model_routes(models), *Files(store, ranges=options.ranges).routes(), *batches.routes()]
 
     def reset() -> None:
         ledger.reset()
         limiter.reset()
         faults.reset()
+        plans.reset()
 
     app = App(
         operations=operations,
@@ -83,6 +85,6 @@ def model_routes(models: Models) -> list[Route]:
         return models.get(target)
 
     return [
-        Route("GET", "/v1/models", "models.list", "models", listing),
-        Route("GET", "/v1/models/*", "models.retrieve", "models", one),
+        Route("GET", "/v1/models", "models.list", listing),
+        Route("GET", "/v1/models/*", "models.retrieve", one),
     ]

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from promptmill import jsontext
-from promptmill_simulator.batch_script import BatchProblem, BatchTimes
+from promptmill_simulator.batch_problem import BatchProblem
+from promptmill_simulator.batch_script import BatchTimes
 
 MAX_PROBLEMS: Final = 100
 _BOM: Final = b"\xef\xbb\xbf"

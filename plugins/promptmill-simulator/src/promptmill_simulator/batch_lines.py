@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,17 +12,28 @@ from promptmill.clock import Clock
 from promptmill_simulator.apierror import ApiError
 from promptmill_simulator.batch_input import Line
 from promptmill_simulator.batch_record import BatchRecord
-from promptmill_simulator.fault_rule import CONTENT
+from promptmill_simulator.fault_rule import CONTENT, FaultRule
 from promptmill_simulator.faults import Faults, unprocessed_reply
 from promptmill_simulator.ids import Ids
 from promptmill_simulator.ledger import Ledger
 from promptmill_simulator.models import Models
 from promptmill_simulator.operation import Operation
 
-EXPIRED: Final = {
+_EXPIRED: Final = {
     "code": "batch_expired",
     "message": "This request could not be executed before the completion window expired.",
 }
+_CANCELLED: Final = {
+    "code": "batch_cancelled",
+    "message": "This request was not executed because the batch was cancelled.",
+}
+
+
+class LineResult(msgspec.Struct, frozen=True):
+    """The line to write about a request, and whether the request went well."""
+
+    good: bool
+    value: dict[str, Any]
 
 
 class LineAnswers(msgspec.Struct, frozen=True):
@@ -35,32 +46,47 @@ class LineAnswers(msgspec.Struct, frozen=True):
     ids: Ids
     clock: Clock
 
-    async def answer(self, record: BatchRecord, line: Line) -> tuple[bool, bytes]:
-        """Whether it went well, and the line to write; counts it in ``record``."""
+    async def answer(self, record: BatchRecord, line: Line, status: int | None = None) -> LineResult:
+        """Work on a line and count it in ``record``; with a ``status`` it fails so, whatever the fault rules say."""
         request_id = self.ids.make("req_")
         try:
-            status, body = await self._body(record, line, request_id)
+            code, body = await self._body(record, line, request_id, status)
         except ApiError as error:
-            status, body = error.status, error.body
+            code, body = error.status, error.body
             self.ledger.write(
-                "batch-line", "rejected", status, request_id=request_id, custom_id=line.custom_id, batch=record.id
+                "batch-line", "rejected", code, request_id=request_id, custom_id=line.custom_id, batch=record.id
             )
-        good = status == 200
+        good = code == 200
         record.completed += good
         record.failed += not good
-        response = {"status_code": status, "request_id": request_id, "body": body}
-        return good, self._written(line.custom_id, response, None)
+        response = {"status_code": code, "request_id": request_id, "body": body}
+        return LineResult(good, self._line(line.custom_id, response, None))
 
-    def expired(self, record: BatchRecord, line: Line) -> bytes:
-        """The line to write for one that was never answered."""
+    def undone(self, record: BatchRecord, line: Line, ending: str | None) -> LineResult:
+        """The line to write for one that was never answered, because the batch ended so before."""
         record.failed += 1
-        return self._written(line.custom_id, None, EXPIRED)
+        return LineResult(False, self._line(line.custom_id, None, _CANCELLED if ending == "cancelled" else _EXPIRED))
 
-    async def _body(self, record: BatchRecord, line: Line, request_id: str) -> tuple[int, dict[str, Any]]:
+    def input_tokens(self, endpoint: str, lines: Sequence[Line]) -> int:
+        """The input tokens of lines; those that will be rejected have none."""
+        tokens = 0
+        for line in lines:
+            try:
+                tokens += self.operations[endpoint].read(line.body).input_tokens
+            except ApiError:
+                continue
+        return tokens
+
+    async def _body(
+        self, record: BatchRecord, line: Line, request_id: str, status: int | None
+    ) -> tuple[int, dict[str, Any]]:
         operation = self.operations[record.order.endpoint]
         task = operation.read(line.body)
         self.models.check(task.model)
-        fault = self.faults.choose("batch-line", task.prompt, line.custom_id, task.digest)
+        if status is None:
+            fault = self.faults.choose("batch-line", task.prompt, line.custom_id, task.digest)
+        else:
+            fault = FaultRule.model_validate({"kind": "status", "status": status})
         entry: dict[str, Any] = {
             "request_id": request_id,
             "model": task.model,
@@ -87,6 +113,5 @@ class LineAnswers(msgspec.Struct, frozen=True):
         body = answered.body
         return 200, operation.spoil(body, fault.kind) if fault is not None and fault.kind in CONTENT else body
 
-    def _written(self, custom_id: str, response: dict[str, Any] | None, error: dict[str, str] | None) -> bytes:
-        line = {"id": self.ids.make("batch_req_"), "custom_id": custom_id, "response": response, "error": error}
-        return jsontext.encode(line) + b"\n"
+    def _line(self, custom_id: str, response: dict[str, Any] | None, error: dict[str, str] | None) -> dict[str, Any]:
+        return {"id": self.ids.make("batch_req_"), "custom_id": custom_id, "response": response, "error": error}

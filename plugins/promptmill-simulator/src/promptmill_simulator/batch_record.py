@@ -7,9 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from promptmill_simulator.batch_script import BatchProblem
+from promptmill_simulator.batch_problem import BatchProblem
+from promptmill_simulator.batch_script import BatchScript
 
 TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+STATES: Final = ("in_progress", "finalizing", "cancelling", *sorted(TERMINAL))
+"""Those with a time stamp."""
 
 
 class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,11 +25,18 @@ class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchRecord:
-    """One batch and all that has happened to it. Times are seconds since the epoch."""
+    """One batch and all that has happened to it. Times are seconds since the epoch.
 
-    def __init__(self, batch_id: str, order: BatchOrder, created_at: float, expires_at: float) -> None:
+    ``looks`` and ``lists`` count how often clients have asked for it, and for lists since it was created.
+    """
+
+    def __init__(
+        self, batch_id: str, order: BatchOrder, script: BatchScript, *, created_at: float, expires_at: float
+    ) -> None:
         self.id = batch_id
         self.order = order
+        self.script = script
+        self.looks = self.lists = 0
         self.status = "validating"
         self.model: str | None = None
         self.total = self.completed = self.failed = 0
@@ -52,9 +62,10 @@ class BatchRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """The API's batch object."""
+        nulls = self.script.nulls
         optional = {
             "model": self.model,
-            "errors": None if self._problems is None else {"object": "list", "data": self._problems},
+            "errors": self._errors(),
             "output_file_id": self.output_file_id,
             "error_file_id": self.error_file_id,
             "metadata": self.order.metadata,
@@ -67,10 +78,16 @@ class BatchRecord:
             "input_file_id": self.order.input_file_id,
             "completion_window": "24h",
             "status": self.status,
-            **{name: value for name, value in optional.items() if value is not None},
+            **{name: value for name, value in optional.items() if nulls or value is not None},
+            **({f"{state}_at": None for state in STATES} if nulls else {}),
             **self._stamps,
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
         }
+
+    def _errors(self) -> object:
+        if self._problems is None or self.script.problems_as == "list":
+            return self._problems
+        return {"object": "list", "data": self._problems}
 
     def _usage(self) -> dict[str, Any]:
         return {

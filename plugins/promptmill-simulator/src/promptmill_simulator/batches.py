@@ -6,14 +6,15 @@ from typing import Any, Final
 
 from promptmill.clock import Clock
 from promptmill_simulator.apierror import ApiError, Reply, json_reply
+from promptmill_simulator.batch_plan import BatchPlans
 from promptmill_simulator.batch_record import BatchOrder, BatchRecord
-from promptmill_simulator.batch_run import BatchPlan, BatchRunner
+from promptmill_simulator.batch_runner import BatchRunner
 from promptmill_simulator.call import Call
 from promptmill_simulator.fields import checked_metadata, required, required_text, wrong_type
 from promptmill_simulator.file_store import FileStore
 from promptmill_simulator.files import checked_lifetime
 from promptmill_simulator.ids import Ids
-from promptmill_simulator.options import SimulatorOptions
+from promptmill_simulator.ledger import Ledger
 from promptmill_simulator.paging import page
 from promptmill_simulator.routes import Route
 
@@ -27,56 +28,78 @@ class Batches:
     """The endpoints of batches."""
 
     def __init__(
-        self, store: FileStore, runner: BatchRunner, ids: Ids, clock: Clock, options: SimulatorOptions
+        self,
+        *,
+        store: FileStore,
+        runner: BatchRunner,
+        plans: BatchPlans,
+        ledger: Ledger,
+        ids: Ids,
+        clock: Clock,
+        speed: float,
     ) -> None:
         self._store = store
         self._runner = runner
+        self._plans = plans
+        self._ledger = ledger
         self._ids = ids
         self._clock = clock
-        self._options = options
+        self._speed = speed
         self._records: dict[str, BatchRecord] = {}
 
     def routes(self) -> list[Route]:
         return [
-            Route("POST", "/v1/batches", "batches.create", "batches", self.create),
-            Route("GET", "/v1/batches", "batches.list", "batches", self.list),
-            Route("GET", "/v1/batches/*", "batches.retrieve", "batches", self.retrieve),
-            Route("POST", "/v1/batches/*/cancel", "batches.cancel", "batches", self.cancel),
+            Route("POST", "/v1/batches", "batches.create", self.create),
+            Route("GET", "/v1/batches", "batches.list", self.list),
+            Route("GET", "/v1/batches/*", "batches.retrieve", self.retrieve),
+            Route("POST", "/v1/batches/*/cancel", "batches.cancel", self.cancel),
         ]
 
     async def create(self, call: Call, target: str) -> Reply:
         del target
         order = self._order(await call.json_object())
-        plan = self._plan(order)
+        plan = self._plans.next(order.metadata or {})
         now = self._clock.wall()
-        expires = now + plan.times.window / self._options.speed
-        record = BatchRecord(self._ids.make("batch_"), order, now, expires)
+        expires = now + plan.times.window / self._speed
+        record = BatchRecord(self._ids.make("batch_"), order, plan.script, created_at=now, expires_at=expires)
         self._records[record.id] = record
+        self._ledger.batch_created(order.metadata or {})
         self._runner.start(record, plan)
         return json_reply(record.as_dict())
 
     async def list(self, call: Call, target: str) -> Reply:
         del target
         query = {name: value for name, value in call.query().items() if name in ("after", "limit")}
-        records = [(record.id, record.as_dict()) for record in self._records.values()]
+        records = []
+        for record in self._records.values():
+            record.lists += 1
+            if record.script.looks.lists(record.lists):
+                records.append((record.id, record.as_dict()))
         return page(records, query, limit=20, most=100, empty_ids=False)
 
     async def retrieve(self, call: Call, target: str) -> Reply:
         del call
-        return json_reply(self._record(target).as_dict())
+        record = self._known(target)
+        record.looks += 1
+        looks = record.script.looks
+        if not looks.finds(record.looks):
+            raise _unknown(target)
+        return json_reply(record.as_dict() | {"status": looks.shown(record.looks, record.status)})
 
     async def cancel(self, call: Call, target: str) -> Reply:
         await call.body()
-        record = self._record(target)
+        record = self._known(target)
+        if not record.script.looks.finds(record.looks + 1):
+            raise _unknown(target)
         if record.ended:
             raise ApiError(409, f"Cannot cancel a batch with status '{record.status}'.")
         if record.status != "cancelling":
             self._runner.cancel(record)
         return json_reply(record.as_dict())
 
-    def _record(self, batch_id: str) -> BatchRecord:
+    def _known(self, batch_id: str) -> BatchRecord:
         if batch_id not in self._records:
-            raise ApiError(404, f"No batch found with id '{batch_id}'.", param="batch_id")
+            raise _unknown(batch_id)
         return self._records[batch_id]
 
     def _order(self, body: dict[str, Any]) -> BatchOrder:
@@ -101,14 +124,6 @@ class Batches:
             output_lifetime=_output_lifetime(body),
         )
 
-    def _plan(self, order: BatchOrder) -> BatchPlan:
-        number = len(self._records) + 1
-        for script in self._options.scripts:
-            if script.matches(number, order.metadata or {}):
-                times = script.times or self._options.batch
-                return BatchPlan(times=times, stall_at=script.stall_at, fail_with=script.fail_with)
-        return BatchPlan(times=self._options.batch)
-
 
 def _output_lifetime(body: dict[str, Any]) -> float:
     wanted = body.get("output_expires_after")
@@ -119,6 +134,10 @@ def _output_lifetime(body: dict[str, Any]) -> float:
     if wanted.get("anchor") != "created_at":
         raise _invalid("output_expires_after.anchor", wanted.get("anchor"), ("created_at",))
     return checked_lifetime(wanted.get("seconds"), "output_expires_after.seconds")
+
+
+def _unknown(batch_id: str) -> ApiError:
+    return ApiError(404, f"No batch found with id '{batch_id}'.", param="batch_id")
 
 
 def _invalid(name: str, value: object, allowed: tuple[str, ...]) -> ApiError:

@@ -35,6 +35,11 @@ def simulate(
     burst: Annotated[float, typer.Option(help="Seconds of quota that may be used at once.")] = 60.0,
     charging: Annotated[str, typer.Option(help="reserve keeps a call's token charge, settle corrects it.")] = "reserve",
     fault: Annotated[list[str] | None, typer.Option(help='Such as "status=500,rate=0.1" or "reset,every=50".')] = None,
+    batch: Annotated[
+        list[str] | None,
+        typer.Option(help='How batches go: "nth=1,ending=expired,done=0.5" or "errors=0.2,status=429".'),
+    ] = None,
+    enqueued_tokens: Annotated[int | None, typer.Option(help="Input tokens in batches, for each model.")] = None,
     seed: Annotated[int, typer.Option(help="Answers, latencies and faults follow from it.")] = 0,
     api_key: Annotated[str | None, typer.Option(help="The key to ask for, a made-up one; default: any.")] = None,
     speed: Annotated[float, typer.Option(help="How much faster batches run; 1000 makes 24 hours 86 seconds.")] = 1.0,
@@ -45,14 +50,9 @@ def simulate(
     Examples:
       promptmill simulate
       promptmill simulate --latency 200ms --rpm 500 --fault "status=500,rate=0.05"
+      promptmill simulate --speed 1000 --batch "nth=1,ending=expired,done=0.5"
     """
-    from promptmill_simulator.server import is_loopback
-
-    if not allow_remote and not is_loopback(host):
-        raise UsageError(
-            f"{host!r} can be reached from other machines; the simulator listens on loopback only",
-            hint="add --allow-remote if that is what you want",
-        )
+    _check_host(host, allow_remote)
     provider = None if answers_from is None else {"use": answers_from, "options": _pairs(answers_option or [])}
     options = _validated(
         {
@@ -64,6 +64,8 @@ def simulate(
             "latency": latency,
             "limits": {"rpm": rpm, "tpm": tpm, "burst": burst, "charging": charging},
             "faults": tuple(fault or ()),
+            "scripts": tuple(batch or ()),
+            "enqueued_tokens": enqueued_tokens,
             "answers": answers,
             "answer_tokens": tokens,
             "answers_from": provider,
@@ -71,6 +73,16 @@ def simulate(
         }
     )
     _serve(options)
+
+
+def _check_host(host: str, allow_remote: bool) -> None:
+    from promptmill_simulator.server import is_loopback
+
+    if not allow_remote and not is_loopback(host):
+        raise UsageError(
+            f"{host!r} can be reached from other machines; the simulator listens on loopback only",
+            hint="add --allow-remote if that is what you want",
+        )
 
 
 def _serve(options: SimulatorOptions) -> None:

@@ -23,7 +23,7 @@ async def deliver(call: Call, reply: Reply, fault: FaultRule | None = None) -> N
         await (_whole(call, reply) if reply.file is None else _file(call, reply, reply.file))
         return
     if reply.file is not None:
-        reply = Reply(reply.status, await anyio.to_thread.run_sync(reply.file.read_bytes), reply.headers)
+        reply = Reply(reply.status, await anyio.to_thread.run_sync(_read, reply.file, reply.span), reply.headers)
     await way(call, reply, fault)
 
 
@@ -35,12 +35,22 @@ async def _whole(call: Call, reply: Reply) -> None:
 async def _file(call: Call, reply: Reply, path: Path) -> None:
     contents = await anyio.to_thread.run_sync(path.open, "rb")
     try:
-        await call.start(reply.status, reply.headers, (await anyio.to_thread.run_sync(path.stat)).st_size)
-        while piece := await anyio.to_thread.run_sync(contents.read, _READ_BYTES):
+        start, left = reply.span or (0, (await anyio.to_thread.run_sync(path.stat)).st_size)
+        await call.start(reply.status, reply.headers, left)
+        contents.seek(start)
+        while piece := await anyio.to_thread.run_sync(contents.read, min(left, _READ_BYTES)):
+            left -= len(piece)
             await call.write(piece, more=True)
         await call.write(b"")
     finally:
         await anyio.to_thread.run_sync(contents.close)
+
+
+def _read(path: Path, span: tuple[int, int] | None) -> bytes:
+    start, length = span or (0, -1)
+    with path.open("rb") as contents:
+        contents.seek(start)
+        return contents.read(length)
 
 
 async def _reset(call: Call, reply: Reply, fault: FaultRule) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from promptmill_simulator.apierror import ApiError, Reply, json_reply
+from promptmill_simulator.byte_range import Unsatisfiable, asked_span
 from promptmill_simulator.call import Call
 from promptmill_simulator.file_store import FileStore, StoredFile
 from promptmill_simulator.paging import page
@@ -20,16 +21,17 @@ BATCH_LIFETIME: Final = 30 * 86_400.0
 class Files:
     """The endpoints of files."""
 
-    def __init__(self, store: FileStore) -> None:
+    def __init__(self, store: FileStore, *, ranges: bool) -> None:
         self._store = store
+        self._ranges = ranges
 
     def routes(self) -> list[Route]:
         return [
-            Route("POST", "/v1/files", "files.create", "files", self.create),
-            Route("GET", "/v1/files", "files.list", "files", self.list),
-            Route("GET", "/v1/files/*", "files.retrieve", "files", self.retrieve),
-            Route("DELETE", "/v1/files/*", "files.delete", "files", self.delete),
-            Route("GET", "/v1/files/*/content", "files.content", "files", self.content),
+            Route("POST", "/v1/files", "files.create", self.create),
+            Route("GET", "/v1/files", "files.list", self.list),
+            Route("GET", "/v1/files/*", "files.retrieve", self.retrieve),
+            Route("DELETE", "/v1/files/*", "files.delete", self.delete),
+            Route("GET", "/v1/files/*/content", "files.content", self.content),
         ]
 
     async def create(self, call: Call, target: str) -> Reply:
@@ -61,9 +63,22 @@ class Files:
         return json_reply({"id": target, "object": "file", "deleted": True})
 
     async def content(self, call: Call, target: str) -> Reply:
-        del call
         stored = self._store.get(target)
-        return Reply(200, b"", [(b"content-type", b"application/octet-stream")], stored.path)
+        headers = [(b"content-type", b"application/octet-stream")]
+        if not self._ranges:
+            return Reply(200, b"", headers, stored.path)
+        # What a file holds never changes, so its id is as good as a digest of it.
+        etag = b'"%s"' % stored.id.encode()
+        headers += [(b"accept-ranges", b"bytes"), (b"etag", etag)]
+        try:
+            span = asked_span(call.header(b"range"), call.header(b"if-range"), etag, stored.bytes)
+        except Unsatisfiable as error:
+            size = (b"content-range", b"bytes */%d" % stored.bytes)
+            raise ApiError(416, "The file has no bytes in this range.", param="range", headers=[size]) from error
+        if span is None:
+            return Reply(200, b"", headers, stored.path)
+        extent = (b"content-range", b"bytes %d-%d/%d" % (span[0], sum(span) - 1, stored.bytes))
+        return Reply(206, b"", [*headers, extent], stored.path, span)
 
     def _enter(self, upload: Upload) -> StoredFile:
         if upload.filename is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -48,6 +49,9 @@ class Ledger:
         self._outcomes: Counter[str] = Counter()
         self._operations: Counter[tuple[str, str]] = Counter()
         self._questions: set[int] = set()
+        self._batches_ended: Counter[str] = Counter()
+        self._batches_by_metadata: dict[str, Counter[str]] = {}
+        self._batches_created = 0
         self._input_tokens = 0
         self._output_tokens = 0
         self.peak_in_flight = self.in_flight
@@ -72,8 +76,19 @@ class Ledger:
                 self._questions.add(int(entry.prompt, 16))
         self.entries.append(entry)
 
+    def batch_created(self, metadata: Mapping[str, str]) -> None:
+        """There is a new batch, whether or not the client got to know."""
+        self._batches_created += 1
+        for key, value in metadata.items():
+            self._batches_by_metadata.setdefault(key, Counter())[value] += 1
+
+    def batch_ended(self, status: str) -> None:
+        self._batches_ended[status] += 1
+
     def summary(self, entries: int | None = None) -> dict[str, Any]:
         """The books as JSON. ``paid_calls`` were billed, for ``paid_prompts`` different questions.
+
+        A question is the same when its words are, asked singly or in a batch.
 
         Args:
             entries: how many of the newest entries to include; None means all that are kept.
@@ -91,6 +106,12 @@ class Ledger:
             "paid_calls": paid,
             "paid_prompts": len(self._questions),
             "paid_again": paid - len(self._questions),
+            "files_uploaded": self._operations["files.create", "done"],
+            "batches": {
+                "created": self._batches_created,
+                "ended": dict(sorted(self._batches_ended.items())),
+                "by_metadata": {key: dict(values) for key, values in sorted(self._batches_by_metadata.items())},
+            },
             "input_tokens": self._input_tokens,
             "output_tokens": self._output_tokens,
             "in_flight": self.in_flight,

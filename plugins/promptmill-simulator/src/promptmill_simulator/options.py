@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from promptmill.secrets import Secret
 from promptmill_simulator.answers import AnswerKind, Lengths, parse_lengths
-from promptmill_simulator.batch_script import BatchScript, BatchTimes
+from promptmill_simulator.batch_script import BatchTimes
+from promptmill_simulator.batch_text import Script
 from promptmill_simulator.fault_rule import Fault
 from promptmill_simulator.latency import NO_LATENCY, Latency
 from promptmill_simulator.limits import RateLimits
@@ -44,7 +45,11 @@ class SimulatorOptions(BaseModel):
     answers_from: ProviderChoice | None = Field(None, description="A real provider that answers instead.")
     speed: float = Field(1.0, gt=0, description="How much faster files expire and batches run; 1000 makes 24 h 86 s.")
     batch: BatchTimes = Field(default_factory=lambda: BatchTimes.model_validate({}))
-    scripts: tuple[BatchScript, ...] = Field((), description="How batches go; the first that matches a batch counts.")
+    scripts: tuple[Script, ...] = Field((), description="How batches go; the first that matches a batch counts.")
+    enqueued_tokens: int | None = Field(
+        None, ge=1, description="Input tokens of each model that may wait in batches; a batch beyond them fails."
+    )
+    ranges: bool = Field(True, description="Whether parts of files can be fetched; if not, always the whole comes.")
     keep_alive: int = Field(75, ge=1, description="Seconds until an idle connection is closed.")
     ledger_size: int = Field(100_000, ge=0, description="How many ledger entries are kept; all are counted.")
     data_dir: Path | None = Field(None, description="Where files are kept; default: a temporary directory.")

@@ -15,12 +15,11 @@ Run: TypeAlias = Callable[[Call, str], Awaitable[Reply]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """``path`` may have one ``*`` part. ``name`` is for the ledger, ``operation`` for fault rules."""
+    """``path`` may have one ``*`` part. ``name`` is for the ledger and for fault rules, such as ``files.content``."""
 
     method: str
     path: str
     name: str
-    operation: str
     run: Run
 
 
@@ -28,7 +27,6 @@ class Handler(msgspec.Struct, frozen=True):
     """A route that was found, with its ``*`` filled in."""
 
     name: str
-    operation: str
     target: str
     route_run: Run
 
@@ -48,7 +46,7 @@ class Router:
         for path, target in _shapes(call.path):
             route = self._routes.get((call.method, path))
             if route is not None:
-                return Handler(route.name, route.operation, target, route.run)
+                return Handler(route.name, target, route.run)
             if path in self._paths:
                 raise ApiError(405, f"Not allowed to {call.method} on {call.path}.")
         raise ApiError(404, f"Invalid URL ({call.method} {call.path})")
