@@ -66,8 +66,8 @@ class BatchOutput:
         """Answers to questions nobody asked: like a good line, under other names."""
         lines = bytearray()
         for number in range(1, self._script.lines.unknown + 1):
-            line = (self._good or {"response": None, "error": None}) | {"custom_id": f"unknown-{number}"}
-            lines += jsontext.encode({"id": f"batch_req_unknown_{number}"} | line) + b"\n"
+            names = {"id": f"batch_req_unknown_{number}", "custom_id": f"unknown-{number}"}
+            lines += jsontext.encode((self._good or {"response": None, "error": None}) | names) + b"\n"
         return lines
 
     def _published(self, path: Path, word: str, without_lines: NoFile) -> str | None:
