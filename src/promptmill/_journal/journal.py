@@ -12,7 +12,7 @@ own. What it had in flight is paid again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,10 +24,11 @@ from anyio import to_thread
 from promptmill._journal.ballast import Ballast
 from promptmill._journal.identity import request_digest
 from promptmill._journal.lock import Owner, RunLock
+from promptmill._journal.spending import Sent, Spending, Spent, pack_sent, pack_spent, totals_of, unpack_sent
 from promptmill._journal.store import Finished, SinkState, Store, damaged
-from promptmill._journal.tail import RECEIVED, SENT, SETTLED, Frame, Tail, frames_of, tails_in
+from promptmill._journal.tail import RECEIVED, SENT, SETTLED, SPENT, Frame, Tail, epoch_of, frames_of, tails_in
 from promptmill.clock import Clock
-from promptmill.errors import StorageError
+from promptmill.errors import RunLocked, StorageError
 from promptmill.files import fsync_dir, make_directory, remove, rename
 from promptmill.interfaces import Position, Sink
 from promptmill.jsontext import JSON, encode
@@ -46,10 +47,13 @@ FILES: Final = "run"
 
 DATABASE: Final = f"{FILES}/journal.db"
 
+_SPENT: Final = "spent"
+_SPENT_UNTIL: Final = "spent_until"
+"""The epoch up to which what tails say was spent is in the totals: a killed recovery adds it only once."""
+
 T = TypeVar("T")
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_sent = msgspec.msgpack.Decoder(tuple[int, int, str]).decode
 _unpack_received = msgspec.msgpack.Decoder(Finished).decode
 
 
@@ -69,7 +73,10 @@ class Journal(Sink):
         self._store: Store
         self._tail: Tail
         self._opened = contextlib.ExitStack()
-        self._sent: dict[int, tuple[int, str]] = {}
+        self._sent: dict[int, Sent] = {}
+        self._unsettled: dict[int, Sent] = {}
+        self._spent: dict[str, float] = {}
+        self._spent_stored: dict[str, float] = {}
         self._received: dict[int, Finished] = {}
         self._unsaved: dict[int, str] = {}
         self._longest_tail = TAIL_BYTES
@@ -77,6 +84,8 @@ class Journal(Sink):
         """Whether a group could not be committed. Nothing of it, nor of what comes later, may be seen by a sink."""
         self.unknown: list[int] = []
         """Input positions of requests that were sent by a killed process and never answered to it."""
+        self.spent_before: dict[str, float] = {}
+        """USD spent by earlier processes, by scope, with all that was set aside for the calls in ``unknown``."""
         self.on_full: Callable[[StorageError], None] = lambda _: None
         """Called once when the disk is full: results are still kept, nothing more should be sent."""
 
@@ -100,7 +109,7 @@ class Journal(Sink):
         """Commit a group of results. Raises StorageError, or RunLocked when another process took the run over."""
         finished = [self._received.get(one.index) or _row(one) for one in results]
         try:
-            full = await self._in_thread(self._commit, finished)
+            full = await self._in_thread(self._commit, finished, self._spent)
         except BaseException:
             self.failed = True
             raise
@@ -116,25 +125,36 @@ class Journal(Sink):
         """Every write is a commit already."""
         return {"seq": self._store.last_seq}
 
-    def sending(self, request: Request, attempt: int, provider: str) -> None:
-        """Note that ``request`` is about to be sent. Raises StorageError: then it must not be."""
-        self._sent[request.index] = (attempt, provider)
+    def sending(
+        self, request: Request, attempt: int, provider: str, reserved: float = 0.0, scopes: Sequence[str] = ()
+    ) -> None:
+        """Note that ``request`` is about to be sent. Raises StorageError: then it must not be.
+
+        ``reserved`` USD are set aside for it in each of ``scopes``. They count as spent if it is never known what
+        became of the call.
+        """
+        self._sent[request.index] = sent = Sent(request.index, attempt, provider, reserved, tuple(scopes))
         try:
-            self._tail.append(SENT, _pack((request.index, attempt, provider)))
+            self._tail.append(SENT, pack_sent(sent))
         except StorageError as error:
             del self._sent[request.index]
             self._full(error)
             raise
 
     def refused(self, request: Request) -> None:
-        """Note that the last attempt for ``request`` failed, so that its outcome is known."""
+        """Note that the last attempt for ``request`` failed, so that its outcome is known.
+
+        If the attempt cost something, :meth:`spent` is called before.
+        """
         if self._sent.pop(request.index, None):
             with contextlib.suppress(StorageError):  # no more than a word to the next process
                 self._tail.append(SETTLED, _pack(request.index))
 
     def received(self, request: Request, result: Result, body: bytes) -> None:
-        """Note a result the moment it is there."""
-        self._sent.pop(request.index, None)
+        """Note a result the moment it is there. When money was set aside, :meth:`spent` follows without a wait."""
+        sent = self._sent.pop(request.index, None)
+        if sent is not None and sent.reserved:
+            self._unsettled[request.index] = sent
         finished = Finished(
             index=result.index,
             id=result.id,
@@ -148,6 +168,15 @@ class Journal(Sink):
             self._tail.append(RECEIVED, _pack(finished))
         except StorageError as error:
             self._unsaved[result.index] = result.id
+            self._full(error)
+
+    def spent(self, totals: Mapping[str, float]) -> None:
+        """Note what has been spent so far, in USD by scope, that of earlier processes and the last answer included."""
+        self._spent = dict(totals)
+        self._unsettled.clear()
+        try:
+            self._tail.append(SPENT, pack_spent(Spent(self._spent)))
+        except StorageError as error:
             self._full(error)
 
     async def put_sink(self, sink: SinkState) -> None:
@@ -209,12 +238,13 @@ class Journal(Sink):
         missing: set[int] = set()
         for kind, payload in _frames_of_all(left):
             if kind == SENT:
-                sent.add(_unpack_sent(payload)[0])
+                sent.add(unpack_sent(payload).index)
             elif kind == SETTLED:
                 sent.discard(msgspec.msgpack.decode(payload))
-            else:
+            elif kind == RECEIVED:
                 missing.add(_unpack_received(payload).index)
         self.unknown = sorted(sent - missing - self._store.finished_among(sent))
+        self._recover_spending(left)
         missing -= self._store.finished_among(missing)
         results = (_unpack_received(payload) for kind, payload in _frames_of_all(left) if kind == RECEIVED)
         wanted = (one for one in results if _take(missing, one.index))
@@ -225,14 +255,35 @@ class Journal(Sink):
         if left:
             fsync_dir(self.directory / FILES)  # or a tail could be back after a power cut, older than what follows
 
+    def _recover_spending(self, left: Sequence[Path]) -> None:
+        """Work out what was spent, and commit it before the tails that tell it are gone."""
+        stored = totals_of(self._store.meta(_SPENT))
+        until = self._store.meta(_SPENT_UNTIL) or 0
+        spending = Spending(stored)
+        for kind, payload in _frames_of_all([path for path in left if epoch_of(path) >= until]):
+            spending.take(kind, payload)
+        totals = spending.with_unknown(self._store.finished_among(spending.open))
+        if totals != stored:
+            self._store.append((), meta={_SPENT: totals, _SPENT_UNTIL: self._store.epoch})
+        self.spent_before = self._spent = self._spent_stored = totals
+
     def _close(self) -> None:
         with self._opened:
+            kept = self._keep_spent()
             if self._unsaved:
                 self._renew_tail()
             if self._unsaved:
                 raise _lost(self._unsaved)
-            if not self._received and not self._sent:
+            if kept and not self._received and not self._sent:
                 self._tail.drop()
+
+    def _keep_spent(self) -> bool:
+        """Commit the totals that are not. Where that cannot be, the tail has them."""
+        try:
+            self._commit((), self._spent)
+        except (StorageError, RunLocked):
+            return False
+        return True
 
     def _set_aside(self) -> None:
         """One rename for all files: a kill in the middle must not leave half of them."""
@@ -240,17 +291,22 @@ class Journal(Sink):
             numbers = (self.directory / f"set-aside-{number}" for number in range(1, 1_000_000))
             rename(self.directory / FILES, next(name for name in numbers if not name.exists()))
 
-    def _commit(self, finished: Sequence[Finished]) -> StorageError | None:
+    def _commit(self, finished: Sequence[Finished], spent: dict[str, float]) -> StorageError | None:
         """Commit; when the disk is full, do so on the ballast and return what the disk said."""
+        meta = {_SPENT: spent} if spent != self._spent_stored else {}
+        if not finished and not meta:
+            return None
+        full = None
         try:
-            self._store.append(finished)
+            self._store.append(finished, meta=meta)
         except StorageError as error:
             if not self._store.is_full:
                 raise
             self._ballast.drop()
-            self._store.append(finished)
-            return error
-        return None
+            self._store.append(finished, meta=meta)
+            full = error
+        self._spent_stored = spent
+        return full
 
     def _renew_tail(self) -> None:
         """Begin a tail with just what is nowhere else; without room for it the old one stays.
@@ -266,10 +322,12 @@ class Journal(Sink):
         self._longest_tail = max(TAIL_BYTES, 2 * self._tail.size())
 
     def _needed_frames(self) -> Iterator[Frame]:
-        for index, (attempt, provider) in self._sent.items():
-            yield SENT, _pack((index, attempt, provider))
+        for sent in (*self._sent.values(), *self._unsettled.values()):
+            yield SENT, pack_sent(sent)
         for finished in self._received.values():
             yield RECEIVED, _pack(finished)
+        if self._spent:
+            yield SPENT, pack_spent(Spent(self._spent, tuple(self._unsettled)))
 
     def _full(self, error: StorageError) -> None:
         """The tail cannot be written. Give up the ballast, and write on it what is only in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -96,14 +96,19 @@ class Store:
                 )
             return cls(path, connection, writer=False)
 
-    def append(self, results: Sequence[Finished], sinks: Sequence[SinkState] = ()) -> None:
-        """Commit results and sink positions together. Raises StorageError, or RunLocked when another took over."""
+    def append(
+        self, results: Sequence[Finished], sinks: Sequence[SinkState] = (), meta: Mapping[str, JSON] | None = None
+    ) -> None:
+        """Commit results, sink positions and ``meta`` together. Raises StorageError, or RunLocked when another took
+        over."""
         with self._transaction() as run:
             for result in results:
                 self.last_seq += 1
                 self._insert(run, result)
             for sink in sinks:
                 self._put_sink(run, sink)
+            for key, value in (meta or {}).items():
+                self._put_meta(run, key, value)
 
     def put_sink(self, sink: SinkState) -> None:
         """Commit how far a sink has come."""
@@ -141,7 +146,7 @@ class Store:
 
     def put_meta(self, key: str, value: JSON) -> None:
         with self._transaction() as run:
-            run.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, encode(value)))
+            self._put_meta(run, key, value)
 
     def check_owner(self) -> None:
         """Raise RunLocked when another process has taken the run over."""
@@ -276,6 +281,9 @@ class Store:
         if apart or result.body:
             payload = (self.last_seq, result.record if apart else None, result.body or None)
             run.execute("INSERT INTO payload (seq, record, body) VALUES (?, ?, ?)", payload)
+
+    def _put_meta(self, run: sqlite3.Connection, key: str, value: JSON) -> None:
+        run.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, encode(value)))
 
     def _put_sink(self, run: sqlite3.Connection, sink: SinkState) -> None:
         run.execute("INSERT OR REPLACE INTO sink VALUES (?, ?, ?)", (sink.name, sink.seq, encode(sink.position)))

@@ -30,6 +30,7 @@ _SEED: Final = 0x70_72_6D_6C
 SENT: Final = 1
 RECEIVED: Final = 2
 SETTLED: Final = 3
+SPENT: Final = 4
 
 Frame = tuple[int, bytes]
 """A kind and a payload."""
@@ -79,6 +80,11 @@ def tails_in(directory: Path) -> list[Path]:
     """The tails that are there, oldest first."""
     found = directory.glob("tail-[0-9]*-[0-9]*")
     return sorted(found, key=lambda path: [int(part) for part in path.name.split("-")[1:]])
+
+
+def epoch_of(path: Path) -> int:
+    """The epoch of the owner of a tail."""
+    return int(path.name.split("-")[1])
 
 
 def frames_of(path: Path) -> Iterator[Frame]:

@@ -34,6 +34,10 @@ from promptmill.testing.records import request, result
 ITEMS = 20
 GROUP = 3
 
+PRICE = 0.25
+WORST = 1.0
+"""USD a call costs, and USD that are set aside for it."""
+
 Op = tuple[Any, ...]
 
 
@@ -268,6 +272,11 @@ class Life:
         self.born = len(self.disk.ops)
         self.images = images
         self.paid: list[int] = []
+        self.billed_before = 0.0
+        """What the calls of the lives before this one cost."""
+        self.worst_before = 0.0
+        """What was set aside for calls nobody knows the end of."""
+        self.spent_before = 0.0
 
     async def run(self, *, fresh: bool = False) -> None:
         with self._installed():
@@ -283,16 +292,23 @@ class Life:
                     await projection.aclose()
 
     async def _mill(self, journal: Journal, projection: Projection) -> None:
+        self.spent_before = journal.spent_before.get("run", 0.0)
+        spent = self.spent_before
         done = set(await journal.ask(lambda store: list(store.finished_indexes())))
         left = [index for index in range(ITEMS) if index not in done]
         groups = [left[at : at + GROUP] for at in range(0, len(left), GROUP)]
         # While one group is committed, the answers of the next have come already.
         for number, (arriving, ready) in enumerate(zip([*groups, []], [[], *groups], strict=True)):
             for index in arriving:
-                journal.sending(asked(index), 1, "a")
+                self.disk.note("asked", index)
+                journal.sending(asked(index), 1, "a", WORST, ["run"])
                 self.paid.append(index)
+                self.disk.note("billed", index)
                 journal.received(asked(index), answered(index), b"raw")
                 self.disk.note("received", index)
+                spent += PRICE
+                journal.spent({"run": spent})
+                self.disk.note("told", index)
             results = [answered(index) for index in ready]
             await journal.write(results)
             for index in ready:
@@ -367,7 +383,13 @@ class Lab:
         state = State(life.disk.ops[:cut])
         folder = self._folder()
         state.restore(folder, chance)
-        return Life(folder, dict(state.images))
+        after = Life(folder, dict(state.images))
+        # A power cut may take the tail, or its end, and with it what is known of calls since the last commit.
+        billed, told = ("billed", "told") if chance is None else ("stored", "stored")
+        after.billed_before = life.billed_before + PRICE * len(self.noted(life, billed, cut))
+        unknown = self.noted(life, "asked", cut) - self.noted(life, told, cut)
+        after.worst_before = life.worst_before + WORST * len(unknown)
+        return after
 
     def noted(self, life: Life, what: str, cut: int) -> set[int]:
         return {op[2] for op in life.disk.ops[:cut] if op[0] == "note" and op[1] == what}
@@ -383,7 +405,16 @@ class Lab:
             return [f"cannot go on: {type(error).__name__}: {error}"]
         # A power cut may take what was received and not yet synced; a kill may not.
         safe = earlier | self.noted(life, "received" if chance is None else "stored", cut)
-        return [f"paid again: {index}" for index in after.paid if index in safe] + self.wrong_output(after)
+        broken = [f"paid again: {index}" for index in after.paid if index in safe]
+        return broken + self.wrong_spending(after) + self.wrong_output(after)
+
+    def wrong_spending(self, after: Life) -> list[str]:
+        """No call is forgotten, and the worst is counted once for each that nobody knows the end of."""
+        least = after.billed_before
+        most = least + after.worst_before
+        if after.spent_before > most:
+            return [f"too much spent: {after.spent_before}, not {most} at most"]
+        return [] if after.spent_before >= least else [f"spent {after.spent_before}, not {least} at least"]
 
     def wrong_output(self, life: Life) -> list[str]:
         lines = (life.root / "out.jsonl").read_bytes().split(b"\n")

@@ -13,7 +13,8 @@ from promptmill import _projection, files
 from promptmill._journal import journal as journals
 from promptmill._journal import tail as tails
 from promptmill._journal.journal import Journal
-from promptmill._journal.store import SinkState
+from promptmill._journal.spending import Spending
+from promptmill._journal.store import SinkState, Store
 from promptmill._journal.tail import Tail
 from promptmill._projection import Projection
 from promptmill.files import DurableFile
@@ -134,6 +135,31 @@ def zeros_are_frames(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(journals, "frames_of", believing)
 
 
+def spending_forgets_the_unknown(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Spending, "with_unknown", lambda self, finished: self.totals)
+
+
+def spending_is_not_noted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "spent", lambda self, totals: self._unsettled.clear())
+
+
+def unknown_is_added_by_each_recovery(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(journals, "epoch_of", lambda path: 10**9)
+
+
+def spending_is_committed_after_the_tails_are_gone(patch: pytest.MonkeyPatch) -> None:
+    recover, append = Journal._recover, Store.append
+
+    def late(self: Journal, left: Sequence[Path]) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Store, "append", lambda self, results, meta=None: append(self, results))
+            recover(self, left)
+        if self.spent_before:
+            append(self._store, (), meta={"spent": self.spent_before})
+
+    patch.setattr(Journal, "_recover", late)
+
+
 MUTANTS: list[Mutant] = [
     no_sync,
     no_directory_sync,
@@ -147,6 +173,10 @@ MUTANTS: list[Mutant] = [
     taken_in_twice,
     output_not_cut_back,
     zeros_are_frames,
+    spending_forgets_the_unknown,
+    spending_is_not_noted,
+    unknown_is_added_by_each_recovery,
+    spending_is_committed_after_the_tails_are_gone,
 ]
 
 

@@ -46,6 +46,8 @@ async def test_a_crash_at_each_operation(lab: Any) -> None:
 async def test_the_disk_fails_at_each_operation(lab: Any, code: int, once: bool) -> None:
     async def judge(life: Any, error: Any) -> None:
         broken = await lab.violations(life, len(life.disk.ops))
+        if not once:  # what cannot be written is not known to the next process, and counts as the worst
+            broken = [one for one in broken if not one.startswith("too much spent")]
         named = error.message if error is not None and error.code == "E0645" else ""
         lost = [one for one in broken if f"'id-{one.removeprefix('paid again: ')}'" not in named]
         assert lost == [], (life.disk.count, error)
