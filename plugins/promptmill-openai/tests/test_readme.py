@@ -10,12 +10,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from promptmill.options import BuildContext
-from promptmill_openai import OpenAIChatOptions, OpenAIEmbeddingsOptions, OpenAIResponsesOptions
+from promptmill_openai import (
+    OpenAIBatchOptions,
+    OpenAIChatOptions,
+    OpenAIEmbeddingsOptions,
+    OpenAIResponsesOptions,
+)
 from promptmill_openai.settings import OpenAIOptions
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 OPTIONS: dict[str, type[OpenAIOptions]] = {
+    "openai-batch": OpenAIBatchOptions,
     "openai-chat": OpenAIChatOptions,
     "openai-embeddings": OpenAIEmbeddingsOptions,
     "openai-responses": OpenAIResponsesOptions,
@@ -33,7 +39,7 @@ def test_examples_can_be_built(example: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_option_is_in_the_readme() -> None:
     own = {name for options in OPTIONS.values() for name in options.model_fields}
-    assert len(EXAMPLES) >= 6
+    assert len(EXAMPLES) >= 8
     assert not {name for name in own if f"`{name}`" not in README}
 
 
