@@ -74,7 +74,9 @@ def test_lines_can_be_doubled_missing_and_unknown(desk: MakeDesk) -> None:
     at = desk("duplicate=0.2,missing=0.3,unknown=2")
     ended = at.run(10)
     assert (ended.request_counts.completed, ended.error_file_id) == (10, None)
-    found = Counter(ids(at.read(ended.output_file_id)))
+    lines = at.read(ended.output_file_id)
+    assert len({line["id"] for line in lines}) == 9
+    found = Counter(ids(lines))
     assert (found.pop("unknown-1"), found.pop("unknown-2")) == (1, 1)
     assert sorted(found.values()) == [1, 1, 1, 1, 1, 2, 2]
     assert set(found) <= {f"r-{number}" for number in range(10)}
