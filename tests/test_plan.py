@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from promptmill._plan import JobPlan, Range, plan_job
+from promptmill._plan import BudgetPlan, DeadlinePlan, JobPlan, Range, plan_job
 from promptmill._registry import Registry
+from promptmill.batch import BatchLimits, BatchProvider
 from promptmill.clock import VirtualClock
-from promptmill.errors import InputError, JobError
+from promptmill.errors import InputError, JobError, Permanent
 from promptmill.interfaces import Provider
 from promptmill.models import Request, TokenEstimate
-from promptmill.options import BuildContext, ProviderOptions
+from promptmill.options import BatchProviderOptions, BuildContext, ProviderOptions
 
 NOVEMBER_2026 = datetime(2026, 11, 22, 12, 0, tzinfo=UTC).timestamp()
 
@@ -45,11 +46,44 @@ class MeasuredOptions(ProviderOptions):
         return one
 
 
+class MeasuredBatch(BatchProvider):
+    """The same in batches. A line is as long as its prompt, and 9 bytes more with its newline and a mark of 8."""
+
+    model = "gpt-5-mini"
+    price_vendor = "openai"
+    estimate = Measured.estimate
+
+    async def aopen(self) -> None:
+        raise AssertionError("a plan opens nothing")
+
+    def encode(self, request: Request, wire_id: str) -> bytes:
+        if "!" in request.messages[0].text:
+            raise Permanent("no", code="not_in_a_batch")
+        return f"{request.messages[0].text}{wire_id[:8]}".encode()
+
+
+# What a plan does not ask for needs no body.
+MeasuredBatch.__abstractmethods__ = frozenset()
+
+
+class MeasuredBatchOptions(BatchProviderOptions):
+    lines: int = 50_000
+    line_bytes: int = 10**9
+    window_s: float | None = 86_400.0
+
+    def build(self, context: BuildContext) -> MeasuredBatch:
+        assert context.planning
+        one = MeasuredBatch()  # type: ignore[abstract] # a plan calls none of the rest
+        one.limits = BatchLimits(requests=self.lines, bytes=self.line_bytes, window_s=self.window_s)
+        return one
+
+
 class Ours(Registry):
-    """The registry with the provider of these tests in it."""
+    """The registry with the providers of these tests in it."""
 
     def get(self, kind: str, name: str) -> Any:
-        return MeasuredOptions if (kind, name) == ("provider", "measured") else super().get(kind, name)
+        ours = {"measured": MeasuredOptions, "measured-batch": MeasuredBatchOptions}
+        return ours[name] if kind == "provider" and name in ours else super().get(kind, name)
 
 
 async def planned(folder: Path, prompts: list[Any], *, latency: float | None = None, **changes: Any) -> JobPlan:
@@ -222,3 +256,189 @@ async def test_what_a_run_refuses_a_plan_refuses_too(tmp_path: Path) -> None:
         await planned(tmp_path, [{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "y"}])
     with pytest.raises(JobError):
         await planned(tmp_path, ["x"], providers={})
+
+
+def with_batches(*, fallback: bool = True, route: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """The keys of a job whose short prompts go to ``bulk``, and the others to ``fast``."""
+    to_bulk = {"when": {"prompt_chars": {"lt": 100}}, "to": "bulk", "fallback": ["fast"] * fallback, **(route or {})}
+    return {
+        "providers": {"fast": {"use": "measured"}, "bulk": {"use": "measured-batch", **options}},
+        "routes": [to_bulk, {"to": "fast"}],
+    }
+
+
+class TestBatches:
+    async def test_have_no_pace_but_a_latest_end(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x" * 10] * 5 + ["x" * 200], **with_batches())
+        bulk = found.providers["bulk"]
+        assert (bulk.rows, bulk.eta_s, bulk.seconds, bulk.binding, bulk.concurrency) == (5, None, {}, None, None)
+        batch = bulk.batch
+        assert batch is not None
+        assert (batch.batches, batch.bytes, batch.tokens, batch.rounds) == (1, 5 * 19, 50, 1)
+        assert (batch.window_s, batch.latest_finish_s) == (86_400.0, 86_400.0)
+        assert batch.latest_finish == found.latest_finish == "2026-11-23T12:00Z"
+        assert (found.eta_s, found.latest_finish_s, found.binding_provider) == (None, 86_400.0, "bulk")
+        assert found.providers["fast"].batch is None
+        assert found.providers["fast"].eta_s == 11.0
+        assert found.routes[0].tier == "batch"
+        # 10 tokens in and 1000 out for 0.25 and 2 millionths of a dollar, less half of it.
+        assert found.routes[0].cost_usd["batch"].high == pytest.approx(5 * (10 * 0.25 + 1000 * 2) / 2 / 1e6)
+
+    async def test_without_rows_the_other_provider_sets_the_time(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x" * 200], **with_batches())
+        assert (found.eta_s, found.latest_finish_s, found.latest_finish) == (11.0, None, None)
+        assert found.binding_provider == "fast"
+        assert found.providers["bulk"].batch is not None
+        assert (found.providers["bulk"].batch.batches, found.providers["bulk"].batch.rounds) == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("options", "batches", "rounds"),
+        [
+            ({"lines": 2}, 3, 1),
+            ({"line_bytes": 3 * 19}, 2, 1),
+            ({"line_bytes": 3 * 19 - 1}, 3, 1),
+            ({"enqueued_tokens": 20}, 3, 3),
+            # Batches of 10 tokens: four of them are more than 95 % of the limit.
+            ({"lines": 1, "enqueued_tokens": 40}, 5, 2),
+            ({"lines": 1, "max_batches": 2}, 5, 3),
+        ],
+    )
+    async def test_are_full_by_any_limit(
+        self, tmp_path: Path, options: dict[str, Any], batches: int, rounds: int
+    ) -> None:
+        found = await planned(tmp_path, ["x" * 10] * 5, **with_batches(**options))
+        batch = found.providers["bulk"].batch
+        assert batch is not None
+        assert (batch.batches, batch.rounds, batch.tokens) == (batches, rounds, 50)
+        assert batch.latest_finish_s == rounds * 86_400.0
+
+    async def test_hold_one_model_and_one_route(self, tmp_path: Path) -> None:
+        prompts: list[Any] = [{"prompt": "x" * 10}, {"prompt": "x" * 10, "model": "gpt-4o-mini"}, {"prompt": "x" * 50}]
+        for at, row in enumerate(prompts):
+            body = {"model": row.get("model", "gpt-5-mini"), "messages": [{"role": "user", "content": row["prompt"]}]}
+            prompts[at] = {"custom_id": str(at), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        job = with_batches()
+        job["routes"].insert(0, {"when": {"prompt_chars": {"lt": 20}}, "to": "bulk", "fallback": ["fast"]})
+        batch = (await planned(tmp_path, prompts, **job)).providers["bulk"].batch
+        assert batch is not None
+        assert batch.batches == 2
+        job["routes"][0]["deadline"] = "2h"
+        batch = (await planned(tmp_path, prompts, **job)).providers["bulk"].batch
+        assert batch is not None
+        assert batch.batches == 3
+
+    async def test_that_promise_nothing_have_no_end(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x"], **with_batches(window_s=None), deadline="9000d")
+        assert (found.eta_s, found.latest_finish_s, found.latest_finish) == (None, None, None)
+        assert found.binding_provider == "bulk"
+        assert found.deadline is not None
+        assert found.deadline.verdict == "may need the fallback"
+
+    async def test_do_not_take_what_cannot_be_written(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x", "x!"], **with_batches())
+        assert found.providers["bulk"].refused == {"not_in_a_batch": 1}
+        assert found.providers["bulk"].rows == found.routes[0].rows == 1
+
+
+class TestDeadline:
+    async def test_without_one_there_is_no_verdict(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x"], **with_batches())
+        assert (found.deadline, found.routes[0].deadline) == (None, None)
+
+    async def test_of_batches_is_met_when_all_rounds_are(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x" * 10] * 4, **with_batches(enqueued_tokens=20), deadline="48h")
+        assert found.deadline == DeadlinePlan(deadline_s=172_800, verdict="fits")
+        found = await planned(tmp_path, ["x" * 10] * 4, **with_batches(enqueued_tokens=20), deadline="47h")
+        assert found.deadline == DeadlinePlan(deadline_s=169_200, verdict="may need the fallback", batches=1, rows=2)
+        assert found.routes[0].deadline == found.deadline
+        assert found.routes[1].deadline == DeadlinePlan(deadline_s=169_200, verdict="fits")
+
+    async def test_without_a_fallback_they_may_miss_it(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x"] * 3, **with_batches(fallback=False), deadline="6h")
+        late = DeadlinePlan(deadline_s=21_600, verdict="may be missed", batches=1, rows=3, stranded=3)
+        assert found.deadline == found.routes[0].deadline == late
+
+    async def test_of_a_route_is_its_own(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x"], **with_batches(route={"deadline": "2h"}), deadline="30h")
+        assert found.deadline == DeadlinePlan(deadline_s=108_000, verdict="fits")
+        assert found.routes[0].deadline is not None
+        assert (found.routes[0].deadline.deadline_s, found.routes[0].deadline.rows) == (7200, 1)
+        found = await planned(tmp_path, ["x"], **with_batches(route={"deadline": "30h"}), deadline="2h")
+        assert found.routes[0].deadline is not None
+        assert found.routes[0].deadline.deadline_s == 7200
+
+    @pytest.mark.parametrize(("deadline", "verdict"), [("100s", "fits"), ("99s", "will be missed")])
+    async def test_of_calls_is_compared_with_their_pace(self, tmp_path: Path, deadline: str, verdict: str) -> None:
+        one = provider(max_concurrency=1)
+        found = await planned(tmp_path, ["x"] * 10, providers=one, latency=10.0, deadline=deadline)
+        assert found.deadline is not None
+        assert (found.deadline.verdict, found.deadline.batches) == (verdict, 0)
+
+    async def test_nobody_knows_which_of_two_routes_comes_first(self, tmp_path: Path) -> None:
+        routes = [{"when": {"prompt_chars": {"lt": 10}}, "to": "fast", "deadline": "15s"}, {"to": "fast"}]
+        one = provider(max_concurrency=1)
+        found = await planned(tmp_path, ["x", "x" * 50], providers=one, routes=routes, latency=10.0)
+        assert found.routes[0].deadline == DeadlinePlan(deadline_s=15, verdict="may be missed")
+        assert (found.routes[1].deadline, found.deadline) == (None, None)
+
+
+class TestBudget:
+    # 10 rows of 100 tokens in and 1000 out: high (100 x 0.25 + 1000 x 2) x 10 millionths = 0.02025, expected 0.0102075.
+    # In the worst case one row is 100 bytes, its role 4, and 16 + 64 for what templates add: 84 more than 100 tokens.
+    @pytest.mark.parametrize(
+        ("usd", "verdict"),
+        [
+            (0.02025 + 84 * 0.25 / 1e6, "fits"),
+            (0.02025 + 83 * 0.25 / 1e6, "may be reached"),
+            (0.0102075, "may be reached"),
+            (0.0102, "will be reached"),
+        ],
+    )
+    async def test_is_compared_with_the_costs(self, tmp_path: Path, usd: float, verdict: Any) -> None:
+        found = await planned(tmp_path, ["x" * 100] * 10, budget={"usd": usd})
+        assert found.budget == BudgetPlan(usd=usd, verdict=verdict)
+        assert found.routes[0].budget is None
+
+    async def test_of_a_route_counts_its_rows_alone(self, tmp_path: Path) -> None:
+        job = with_batches(route={"budget": {"usd": 0.002}})
+        found = await planned(tmp_path, ["x", "x" * 200], **job)
+        assert found.budget is None
+        assert found.routes[0].budget == BudgetPlan(usd=0.002, verdict="fits")
+        assert found.routes[1].budget is None
+
+    async def test_needs_a_price(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x"], providers=provider(vendor=None), budget={"usd": 5})
+        reason = "no price for model 'gpt-5-mini' in tier realtime: give the provider a `price`"
+        assert found.budget == BudgetPlan(usd=5, verdict="would be refused", reason=reason)
+
+    async def test_needs_a_price_of_the_fallback_too(self, tmp_path: Path) -> None:
+        job = with_batches()
+        job["providers"]["fast"]["vendor"] = None
+        found = await planned(tmp_path, ["x"], **job, budget={"usd": 5})
+        assert found.budget is not None
+        assert found.budget.verdict == "would be refused"
+        assert found.budget.reason is not None
+        assert found.budget.reason.startswith("no price for model 'gpt-5-mini' of the fallback 'fast' in tier realtime")
+
+    async def test_needs_a_bound_on_the_answers(self, tmp_path: Path) -> None:
+        found = await planned(tmp_path, ["x"] * 2, params={}, budget={"usd": 5})
+        reason = "set max_tokens: 2 rows have no bound on their answer"
+        assert found.budget == BudgetPlan(usd=5, verdict="would be refused", reason=reason)
+
+    async def test_needs_input_that_can_be_counted(self, tmp_path: Path) -> None:
+        picture = [{"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}]
+        row = {"id": "a", "messages": [{"role": "user", "content": picture}]}
+        found = await planned(tmp_path, [row], budget={"usd": 5})
+        assert found.budget is not None
+        assert (found.budget.verdict, "images" in str(found.budget.reason)) == ("would be refused", True)
+
+    async def test_of_one_route_asks_nothing_of_the_others(self, tmp_path: Path) -> None:
+        job = with_batches(fallback=False, route={"budget": {"usd": 5}})
+        job["providers"]["fast"]["vendor"] = None
+        found = await planned(tmp_path, ["x", "x" * 200], **job)
+        assert found.routes[0].budget == BudgetPlan(usd=5, verdict="fits")
+
+    async def test_what_is_free_needs_neither_price_nor_bound(self, tmp_path: Path) -> None:
+        free = provider(vendor=None, price={"input": 0, "output": 0})
+        found = await planned(tmp_path, ["x"], providers=free, params={}, budget={"usd": 5})
+        assert found.budget == BudgetPlan(usd=5, verdict="fits")

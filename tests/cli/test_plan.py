@@ -50,6 +50,49 @@ def test_an_unknown_price_is_said(desk: Any) -> None:
     assert "warning: 1 rows cannot be used (input_json)" in done.out
 
 
+def test_batches_money_and_time_are_judged(desk: Any) -> None:
+    desk.prompts(20)
+    key = {"api_key": "env:NEVER_SET", "model": "gpt-5-mini"}
+    bulk = {"use": "openai-batch", **key, "batch_requests": 5, "max_batches": 3}
+    slow = {"use": "openai-batch", **key}
+    desk.write(
+        providers={"bulk": bulk, "slow": slow, "fast": {"use": "openai-chat", **key}},
+        routes=[
+            {"when": {"prompt_chars": {"gt": 1000}}, "to": "slow"},
+            {"to": "bulk", "fallback": ["fast"], "budget": {"usd": 0.001}, "deadline": "6h"},
+        ],
+        params={"max_tokens": 100},
+        budget={"usd": 20},
+        deadline="30h",
+    )
+    done = desk.run("plan", "job.yaml")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.split("\n")
+    assert "budget $20.00 fits" in lines
+    assert "budget route 2: $0.0010 will be reached" in lines
+    (batches,) = [line for line in lines if line.startswith("batch  4 batches at bulk with 20 rows, 2 rounds one")]
+    assert batches.endswith(" UTC at the latest")
+    assert "time   up to 48 h 00 min, set by the batches of bulk" in lines
+    assert "within 30 h 00 min: may need the fallback; 1 batch with 5 rows may take longer" in lines
+    assert "within route 2: 6 h 00 min: may need the fallback; 4 batches with 20 rows may take longer" in lines
+    assert "calls are taken to last" not in done.out
+    found = desk.run("plan", "job.yaml", "--json").summary
+    assert found["budget"] == {"usd": 20.0, "verdict": "fits", "reason": None}
+    assert found["routes"][1]["budget"]["verdict"] == "will be reached"
+    late = {"deadline_s": 108_000.0, "verdict": "may need the fallback", "batches": 1, "rows": 5, "stranded": 0}
+    assert found["deadline"] == late
+    assert (found["eta_s"], found["latest_finish_s"]) == (None, 172_800.0)
+    assert found["providers"]["bulk"]["batch"]["batches"] == 4
+
+
+def test_why_a_budget_would_be_refused_is_said(desk: Any) -> None:
+    desk.prompts(2)
+    desk.write(provider={"api_key": "env:NEVER_SET", "base_url": None, "model": "gpt-5-mini"}, budget={"usd": 1})
+    done = desk.run("plan", "job.yaml")
+    assert done.code == 0, done.err
+    assert "budget $1.00 would be refused: set max_tokens: 2 rows have no bound on their answer\n" in done.out
+
+
 def test_a_wrong_latency_is_refused(desk: Any) -> None:
     done = desk.run("plan", "job.yaml", "--latency", "soon")
     assert (done.code, done.out) == (2, "")

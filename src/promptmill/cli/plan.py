@@ -13,7 +13,7 @@ from promptmill.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from promptmill._plan import JobPlan, ProviderPlan, Range, RoutePlan
+    from promptmill._plan import BatchPlan, BudgetPlan, DeadlinePlan, JobPlan, ProviderPlan, Range, RoutePlan
     from promptmill.options import RegisterCommand
 
 
@@ -120,17 +120,70 @@ def _verdict(found: JobPlan) -> Iterator[str]:
         yield f"cost   {dollars(cost.expected)} expected, {dollars(cost.low)} to {dollars(cost.high)}"
     if found.prices is not None:
         yield f"       prices of genai-prices {found.prices.version}, the newest of {found.prices.newest}"
+    yield from _budget("", found.budget)
+    for route in found.routes:
+        yield from _budget(f"route {route.route}: ", route.budget)
     if found.batch_saves_usd:
         hours = found.batch_window_s / 3600
         yield f"batch  saves {dollars(found.batch_saves_usd)} where it is offered, and may take {hours:.0f} h"
-    if found.binding_provider is not None:
-        provider = found.providers[found.binding_provider]
-        yield f"time   {duration(found.eta_s)}, set by {_pace(provider)} of {found.binding_provider}"
-    if found.assumed["latency_s"] is None:
+    for name, provider in found.providers.items():
+        if provider.batch is not None and provider.rows:
+            yield _batches(name, provider.rows, provider.batch)
+    yield from _time(found)
+    yield from _deadline("", found.deadline)
+    for route in found.routes:
+        if route.deadline is not None and (
+            found.deadline is None or route.deadline.deadline_s < found.deadline.deadline_s
+        ):
+            yield from _deadline(f"route {route.route}: ", route.deadline)
+
+
+def _budget(whose: str, budget: BudgetPlan | None) -> Iterator[str]:
+    if budget is not None:
+        reason = "" if budget.reason is None else f": {budget.reason}"
+        yield f"budget {whose}{dollars(budget.usd)} {budget.verdict}{reason}"
+
+
+def _batches(name: str, rows: int, batch: BatchPlan) -> str:
+    rounds = "" if batch.rounds == 1 else f", {batch.rounds:,} rounds one after another"
+    until = "" if batch.latest_finish is None else f", over by {_at(batch.latest_finish)} at the latest"
+    return f"batch  {_count(batch.batches)} at {name} with {rows:,} rows{rounds}{until}"
+
+
+def _count(batches: int) -> str:
+    return "1 batch" if batches == 1 else f"{batches:,} batches"
+
+
+def _at(time: str) -> str:
+    return time.replace("T", " ").replace("Z", " UTC")
+
+
+def _time(found: JobPlan) -> Iterator[str]:
+    if found.binding_provider is None:
+        return
+    set_by = f"set by {_pace(found.providers[found.binding_provider])} of {found.binding_provider}"
+    if found.eta_s is not None:
+        yield f"time   {duration(found.eta_s)}, {set_by}"
+    elif found.latest_finish_s is not None:
+        yield f"time   up to {duration(found.latest_finish_s)}, {set_by}"
+    else:
+        yield f"time   not known, {set_by}"
+    has_calls = any(one.rows and one.batch is None for one in found.providers.values())
+    if found.assumed["latency_s"] is None and has_calls:
         yield "       calls are taken to last 1 s and 20 ms a token of their answer; --latency says better"
 
 
+def _deadline(whose: str, deadline: DeadlinePlan | None) -> Iterator[str]:
+    if deadline is None:
+        return
+    late = f"; {_count(deadline.batches)} with {deadline.rows:,} rows may take longer" if deadline.batches else ""
+    stranded = f", and {deadline.stranded:,} of these rows have no fallback" if deadline.stranded else ""
+    yield f"within {whose}{duration(deadline.deadline_s)}: {deadline.verdict}{late}{stranded}"
+
+
 def _pace(provider: ProviderPlan) -> str:
+    if provider.batch is not None:
+        return "the batches"
     if provider.binding == "concurrency":
         return f"the {provider.concurrency} calls at once"
     return f"the {provider.binding} limit"
