@@ -75,6 +75,26 @@ class TestByHand:
     def test_a_call(self, vendor: str, model: str, tier: Tier, tokens: Usage, usd: float) -> None:
         assert tariff(vendor).cost(tokens, model, tier) == usd
 
+    @pytest.mark.parametrize(
+        ("vendor", "model", "realtime", "flex", "batch"),
+        [
+            # 12,000 tokens in, 2,000 of them cached; 3,000 out, 2,500 of them reasoning, which is output.
+            # 10,000 x 0.25 + 2,000 x 0.025 + 3,000 x 2 = 2,500 + 50 + 6,000 millionths; flex and batch are half of it.
+            ("openai", "gpt-5-mini", 0.00855, 0.004275, 0.004275),
+            # 10,000 x 0.15 + 2,000 x 0.075 + 3,000 x 0.6 = 1,500 + 150 + 1,800. It has no flex price.
+            # In a batch 12,000 x 0.075 + 3,000 x 0.3 = 900 + 900: cached input costs there what other input costs.
+            ("openai", "gpt-4o-mini", 0.00345, None, 0.0018),
+            # 10,000 x 3 + 2,000 x 0.3 + 3,000 x 15 = 30,000 + 600 + 45,000; a batch is half of it. No flex price here.
+            ("anthropic", "claude-sonnet-4-5", 0.0756, None, 0.0378),
+        ],
+    )
+    def test_a_call_with_cached_and_reasoning_tokens_in_each_tier(
+        self, vendor: str, model: str, realtime: float, flex: float | None, batch: float
+    ) -> None:
+        one, tokens = tariff(vendor), usage(12_000, 3_000, 2_000, 2_500)
+        tiers: tuple[Tier, ...] = ("realtime", "flex", "batch")
+        assert [one.cost(tokens, model, tier) for tier in tiers] == [realtime, flex, batch]
+
     def test_reasoning_is_output(self) -> None:
         one = tariff("openai")
         assert one.cost(usage(100, 500, reasoning=400), "gpt-5-mini", "realtime") == 0.001025
