@@ -18,7 +18,7 @@ WARN_AT: Final = (50, 80, 95)
 
 TOKENS_A_MESSAGE: Final = 16
 TOKENS_A_REQUEST: Final = 64
-"""More than chat templates add: 3 to 5 tokens a message and 3 for the answer. Source: OpenAI's cookbook."""
+"""More than chat templates add: 3 to 5 tokens a message and 3 for the answer."""
 
 OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Parameters that bound an answer, in the words of the APIs that take them."""
