@@ -20,7 +20,8 @@ from promptmill.clock import Clock
 from promptmill.errors import AuthFailed, Permanent, ProviderError, QuotaExhausted, Throttled, Transient
 
 SETTLE_S: Final = 15.0
-"""After a reply to create was lost, the least wait before the provider's list is believed: lists lag behind."""
+"""After a reply to create was lost, the least wait before the provider's list is believed: lists lag behind. Also
+after a start, since the process before it may have died a moment ago, with its call still under way."""
 
 MOST_NOT_FOUND: Final = 5
 """Looks in a row that must not see a batch before it counts as gone: lists and look-ups lag behind."""
@@ -75,14 +76,15 @@ class Desk:
         False.
         """
         waits = self._intervals()
-        if not known:
+        if known:
+            status = await self.find(shard)
+        else:
             await self._spec.keeper.submitting(shard)
-        while True:
-            status = await (self._found(shard, waits) if known else self._created(shard, waits))
-            if status is not None:
-                await self._spec.keeper.submitted(shard, status.handle)
-                return status
-            known = not known
+            status = None
+        while status is None:
+            status = await self._created(shard, waits) or await self._found(shard, waits)
+        await self._spec.keeper.submitted(shard, status.handle)
+        return status
 
     async def follow(self, shard: Shard, handle: str) -> BatchStatus:
         """Wait until the batch of ``shard`` is over.
@@ -131,8 +133,13 @@ class Desk:
             self._spec.warn(f"batch {handle!r} cannot be cancelled: {failure.message}")
 
     async def find(self, shard: Shard) -> BatchStatus | None:
-        """The batch of ``shard``, if there is one."""
-        return await self._found(shard, self._intervals())
+        """The batch of a ``shard`` that an earlier process was about to submit, if there is one."""
+        waits = self._intervals()
+        status = await self._found(shard, waits)
+        if status is None:
+            await self._spec.clock.sleep(SETTLE_S)
+            status = await self._found(shard, waits)
+        return status
 
     async def fetch(self, handle: str, directory: Path) -> Sequence[Path]:
         """Bring the results of a batch that is over; what may pass is waited out. Raises StorageError too."""
