@@ -111,9 +111,18 @@ def _read_all(directory: Path, records: Sequence[ShardRecord], done: bytearray) 
     make_directory(directory)
     known = {record.tag for record in records}
     for path in directory.iterdir():
-        if path.is_file() and tag_of_file(path) not in known:
-            remove(path)
+        if tag_of_file(path) not in known:
+            _remove(path)
     return [(record, _open_shard(directory, record, done)) for record in records]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        for one in path.iterdir():
+            remove(one)
+        path.rmdir()
+    else:
+        remove(path)
 
 
 def _open_shard(directory: Path, record: ShardRecord, done: bytearray) -> OpenShard:
