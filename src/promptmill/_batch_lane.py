@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -11,7 +12,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from promptmill._batches import Batches, BatchesSpec, work_of
-from promptmill._batching import Desk, DeskSpec, Filling, Item, OpenShard, Refused, Rescue, Shelf, new_tag
+from promptmill._batching import Desk, DeskSpec, Filling, Item, OpenShard, Refused, Rescue, Shelf, clear_shard, new_tag
 from promptmill._queue import LaneQueue, Queued
 from promptmill._work import BatchOutcome, Pricer, Work
 from promptmill.batch import BatchProvider
@@ -71,6 +72,8 @@ class BatchLane:
         self._filling = Filling(spec.shelf.directory, spec.provider, self._new_tag, self._batches.tokens_limit)
         self._earliest: Queued | None = None
         """The request with the nearest deadline that may go another way."""
+        self._full: deque[OpenShard] = deque()
+        """Shards that wait until another batch may be begun."""
         self._hurry = False
         self._closed = False
         self._changed = anyio.Event()
@@ -181,37 +184,48 @@ class BatchLane:
             self._outcome.storage_failed(error)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._clock.blocking(self._filling.drop)
+                await self._clock.blocking(self._drop)
 
     async def _fill_some(self) -> bool:
         """Write what waits, and send what is full or old. False when there was nothing to do."""
         items = self._take() if self._may_take() else []
         late = [item for item in items if self._is_late(item.chain, item.due)]
         timely = [item for item in items if not self._is_late(item.chain, item.due)]
-        full: list[OpenShard] = []
         refused: list[Refused] = []
         if timely:
             full, refused = await self._clock.blocking(self._filling.add, timely, self._clock.now())
-        full += await self._ripe()
-        for shard in full:
-            self._batches.launch(shard)
+            self._full += full
+        self._full += await self._ripe()
+        launched = False
+        while self._full and self._may_begin():
+            self._batches.launch(self._full.popleft())
+            launched = True
         for item in late:
             await self._refuse(item, Transient("a batch would be too late for it", code="too_late"))
         for one in refused:
             await self._refuse(one.item, one.reason)
-        return bool(items or full)
+        return bool(items) or launched
+
+    def _drop(self) -> None:
+        """Delete what nobody has heard of; the next process begins with its requests."""
+        self._filling.drop()
+        while self._full:
+            clear_shard(self._full.pop().shard)
 
     async def _ripe(self) -> list[OpenShard]:
         """The shards that have waited for more requests long enough."""
         oldest, now = self._filling.oldest, self._clock.now()
         if self._hurry and not self._queue:
             self._hurry = False
-            return await self._clock.blocking(self._filling.seal, math.inf)
+            return await self._clock.blocking(self._filling.seal, now, 0.0)
         if oldest is not None and now >= oldest + self._spec.linger:
-            return await self._clock.blocking(self._filling.seal, now - self._spec.linger)
+            return await self._clock.blocking(self._filling.seal, now, self._spec.linger)
         return []
 
     def _may_take(self) -> bool:
+        return not self._full and self._may_begin()
+
+    def _may_begin(self) -> bool:
         """Whether one more batch may be begun; and when a deadline is near, in any case."""
         near = self._earliest is not None and self._is_late(self._earliest.chain, self._earliest.due)
         return near or len(self._batches) < self._spec.max_batches
@@ -234,7 +248,7 @@ class BatchLane:
     async def _wait_for_more(self, changed: anyio.Event) -> None:
         oldest = self._filling.oldest
         until = math.inf if oldest is None else oldest + self._spec.linger
-        if self._queue:
+        if self._queue or self._full:
             until = min(until, self._clock.now() + LOOK_AGAIN_S)
         with anyio.move_on_after(None if until == math.inf else max(until - self._clock.now(), 0.0)):
             await changed.wait()

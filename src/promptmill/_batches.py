@@ -211,14 +211,14 @@ class Batches:
 
     async def _has_room(self, shard: OpenShard) -> bool:
         """Wait until the provider lets as many tokens wait. False when it is not to be submitted any more."""
-        while not self._tokens(shard).fits(shard.shard.tokens):
-            if self._closed:
-                return False
+        while not self._closed:
             if len(shard.chain) > 1 and self._rescue.is_near(shard.chain, shard.due):
                 await self._give_up(shard, "too_late", made=0)
                 return False
+            if self._tokens(shard).fits(shard.shard.tokens):
+                return True
             await self._wait_for_change(LOOK_AGAIN_S)
-        return not self._closed
+        return False
 
     async def _followed(self, shard: OpenShard, handle: str) -> BatchStatus | None:
         """How the batch ended; None when this was left or given up before its end."""
@@ -278,8 +278,7 @@ class Batches:
 
     async def _give_up(self, shard: OpenShard, code: str, *, made: int) -> None:
         """Send all requests of a shard another way, whatever its batch may still come to."""
-        if made or shard.known:
-            await self._book.collected(shard.shard)
+        await self._book.collected(shard.shard)
         self._away.pop(shard.shard.tag, None)
         failure = Transient("no batch could answer it before the deadline", code=code)
         async for item, failed in all_of(shard, failure, self._spec.is_done, self._clock):

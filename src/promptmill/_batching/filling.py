@@ -74,9 +74,9 @@ class Filling:
                 refused.append(Refused(item, reason))
         return full, refused
 
-    def seal(self, before: float) -> list[OpenShard]:
-        """Close the shards that were begun before this moment."""
-        return [self._sealed(kind) for kind, (_, began) in list(self._writers.items()) if began <= before]
+    def seal(self, now: float, linger: float) -> list[OpenShard]:
+        """Close the shards that have lingered for so many seconds."""
+        return [self._sealed(kind) for kind, (_, began) in list(self._writers.items()) if now >= began + linger]
 
     def drop(self) -> None:
         """Delete what is not sealed; nobody has heard of it."""

@@ -32,15 +32,18 @@ class Rescue:
         self._limits = limits
         self._seconds_for = seconds_for
         self._waiting = waiting
+        self._over: set[float] = set()
+        """Deadlines that the last moment has come for: nothing more is put into batches for them."""
 
     def is_near(self, chain: tuple[str, ...], due: float | None) -> bool:
         """Whether no more than the time for the other way is left."""
-        return due is not None and due - self._clock.wall() <= self._needed(chain)
+        return due is not None and (due in self._over or due - self._clock.wall() <= self._needed(chain))
 
     async def wait(self, chain: tuple[str, ...], due: float) -> None:
         """Return when a batch has to be cancelled."""
         cancelling = min(self._limits.cancel_s, SHARE_FOR_CANCELLING * max(due - self._clock.wall(), 0.0))
         await self._until(chain, due - cancelling)
+        self._over.add(due)
 
     async def wait_longer(self, chain: tuple[str, ...], due: float) -> None:
         """Return when there is no more time to wait for the end of a cancelled batch."""
