@@ -11,7 +11,8 @@ import anyio
 import msgspec
 import pytest
 
-from promptmill._engine import Engine, only_cause
+from promptmill._causes import only_cause
+from promptmill._engine import Engine
 from promptmill._engine_spec import EngineSpec, Entry, StopWhen
 from promptmill._lane import LaneSpec
 from promptmill._routing import Route, Router

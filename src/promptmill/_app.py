@@ -12,11 +12,12 @@ import anyio
 import msgspec
 from anyio import to_thread
 
+from promptmill._affordable import has_budget, refuse_unknown_costs
 from promptmill._cache import ResponseCache
+from promptmill._causes import only_cause
 from promptmill._config import Job, load_job
 from promptmill._cursors import CommitOrder, Cursor, InputOrder
 from promptmill._deadlines import deadlines_of
-from promptmill._engine import only_cause
 from promptmill._engine_spec import Entry, StopWhen
 from promptmill._feed import feed
 from promptmill._input import InputReport, JobInput
@@ -118,6 +119,8 @@ class PreparedJob:
             if orders.retry_failed:
                 await journal.ask(Store.supersede_failed)
             shelf = await open_shelf(journal)
+            if has_budget(self.job):
+                await refuse_unknown_costs(self.job, self._input, self._context("prices"))
             todo = await plan(journal, self._input, self.job.identity, shelf)
             on_plan(todo, len(journal.unknown))
             await self._keep_order(journal)
@@ -212,6 +215,7 @@ class PreparedJob:
             job.routes,
             retry=job.retry.build(self._context("retry")),
             observers=observers,
+            budget_usd=job.budget_usd,
             stop_when=StopWhen(job.stop_when.failure_rate, job.stop_when.after) if job.stop_when else None,
             clock=self._clock,
             base_dir=job.base_dir,

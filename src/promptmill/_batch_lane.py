@@ -12,7 +12,19 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from promptmill._batches import Batches, BatchesSpec, work_of
-from promptmill._batching import Desk, DeskSpec, Filling, Item, OpenShard, Refused, Rescue, Shelf, clear_shard, new_tag
+from promptmill._batching import (
+    Desk,
+    DeskSpec,
+    Filling,
+    Item,
+    OpenShard,
+    Refused,
+    Rescue,
+    Shelf,
+    clear_shard,
+    items_of,
+    new_tag,
+)
 from promptmill._queue import LaneQueue, Queued
 from promptmill._work import BatchOutcome, Pricer, Work
 from promptmill.batch import BatchProvider
@@ -74,6 +86,8 @@ class BatchLane:
         """The request with the nearest deadline that may go another way."""
         self._full: deque[OpenShard] = deque()
         """Shards that wait until another batch may be begun."""
+        self._head: Queued | None = None
+        """The request that waits for money."""
         self._hurry = False
         self._closed = False
         self._changed = anyio.Event()
@@ -99,6 +113,11 @@ class BatchLane:
         return 0
 
     @property
+    def busy(self) -> int:
+        """Batches under way, and shards to be."""
+        return len(self._batches) + len(self._full) + (self._filling.oldest is not None)
+
+    @property
     def retrying(self) -> int:
         return 0
 
@@ -111,6 +130,12 @@ class BatchLane:
     def hungry(self) -> bool:
         """Whether more requests should be read for it."""
         return not self._spec.cancel and len(self._queue) < LOW_WATER
+
+    async def recall(self) -> None:
+        """Tell of what earlier processes sent, since it may still cost something. Raises StorageError."""
+        for shard in self._left:
+            async for item, _ in items_of(shard, range(shard.shard.requests), self._spec.shelf.is_done, self._clock):
+                self._outcome.hold(self, item.request)
 
     def start(self, group: TaskGroup) -> None:
         """Go on with the shards of earlier processes, and fill new ones."""
@@ -158,6 +183,10 @@ class BatchLane:
         """USD for an answer of this lane; None when it is not known."""
         return self._spec.price(usage, model, tier) if self._spec.price else None
 
+    def money_came_back(self) -> None:
+        """Try again what could not be afforded."""
+        self._wake()
+
     def close(self) -> None:
         """Start nothing more. Batches are left to their provider; what is being collected is finished."""
         self._closed = True
@@ -188,7 +217,7 @@ class BatchLane:
 
     async def _fill_some(self) -> bool:
         """Write what waits, and send what is full or old. False when there was nothing to do."""
-        items = self._take() if self._may_take() else []
+        items = await self._take() if self._may_take() else []
         late = [item for item in items if self._is_late(item.chain, item.due)]
         timely = [item for item in items if not self._is_late(item.chain, item.due)]
         refused: list[Refused] = []
@@ -215,7 +244,7 @@ class BatchLane:
     async def _ripe(self) -> list[OpenShard]:
         """The shards that have waited for more requests long enough."""
         oldest, now = self._filling.oldest, self._clock.now()
-        if self._hurry and not self._queue:
+        if self._hurry and (self._head or not self._queue):
             self._hurry = False
             return await self._clock.blocking(self._filling.seal, now, 0.0)
         if oldest is not None and now >= oldest + self._spec.linger:
@@ -230,10 +259,21 @@ class BatchLane:
         near = self._earliest is not None and self._is_late(self._earliest.chain, self._earliest.due)
         return near or len(self._batches) < self._spec.max_batches
 
-    def _take(self) -> list[Item]:
+    async def _take(self) -> list[Item]:
+        """The next requests there is money for."""
         items: list[Item] = []
-        while len(items) < GROUP and (one := self._queue.popleft()) is not None:
-            items.append(Item(one.request, one.chain, one.attempts, one.lane_attempts, one.due))
+        while len(items) < GROUP and (one := self._head or self._queue.popleft()) is not None:
+            self._head = None
+            item = Item(one.request, one.chain, one.attempts, one.lane_attempts, one.due)
+            verdict = self._outcome.afford(self, one.request)
+            if isinstance(verdict, ProviderError):
+                await self._refuse(item, verdict)
+            elif verdict:
+                items.append(item)
+            else:
+                # What has been written is sent without waiting for more: its money may come back in time.
+                self._head, self._hurry = one, True
+                break
         if items and self.hungry:
             self._on_hungry()
         return items
@@ -255,6 +295,7 @@ class BatchLane:
 
     def _batch_ended(self) -> None:
         self._wake()
+        self._outcome.moved()
         if self._spec.cancel:
             self._end_if_cancelled()
 

@@ -20,10 +20,12 @@ import anyio
 
 from promptmill import _stops as stops
 from promptmill._batch_lane import BatchLaneSpec
+from promptmill._causes import only_cause
 from promptmill._delivery import Consumer, Delivery
 from promptmill._engine_spec import EngineSpec, Entry, StopWhen
 from promptmill._observers import Audience
 from promptmill._queue import Queued
+from promptmill._results import failed_result, ok_result
 from promptmill._work import AnyLane, Work
 from promptmill.errors import (
     AuthFailed,
@@ -37,7 +39,7 @@ from promptmill.errors import (
     Throttled,
 )
 from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Retry
-from promptmill.models import Response, Result
+from promptmill.models import Request, Response, Result
 
 UNREACHABLE_SECONDS: Final = 5.0
 """A provider that never answered is given this long before the run is stopped."""
@@ -56,6 +58,7 @@ class Engine:
         self._spec = spec
         self._clock = spec.clock
         self._router = spec.router
+        self._purse = spec.purse
         self._audience = Audience(spec.observers)
         self._room = anyio.Event()
         self.lanes: dict[str, AnyLane] = {one.name: one.lane(self, spec.clock, self._make_room) for one in spec.lanes}
@@ -77,6 +80,8 @@ class Engine:
         self._all_fed = False
         self._feed_error: Exception | None = None
         self._broken_in_a_row = 0
+        self._spent_up: RunStopped | None = None
+        """Set when there is no money for what is left: nothing more is sent, and what is under way is waited for."""
         self._collecting = sum(isinstance(one, BatchLaneSpec) for one in spec.lanes)
 
     @property
@@ -143,6 +148,10 @@ class Engine:
         async with anyio.create_task_group() as workers:
             self._working = workers.cancel_scope
             for lane in self.lanes.values():
+                if self._purse:
+                    await lane.recall()
+                    self._purse.on_freed(lane.money_came_back)
+            for lane in self.lanes.values():
                 lane.start(workers)
             async with self._deadline():
                 await self._feed_and_wait(entries)
@@ -201,7 +210,14 @@ class Engine:
         self._room.set()
 
     def _end_if_done(self) -> None:
-        if not self._all_fed or self._stopping.is_set():
+        if self._stopping.is_set():
+            return
+        if self._spent_up:
+            busy = sum(lane.busy for lane in self.lanes.values())
+            if busy <= (self.batches if self._spec.detach else 0):
+                self.stop(self._spent_up)
+            return
+        if not self._all_fed:
             return
         if self.finished == self.fed:
             self._stopping.set()
@@ -215,8 +231,9 @@ class Engine:
         ledger = self._spec.ledger
         if ledger is None:
             return True
+        reserved, scopes = self._purse.reserved(work.request) if self._purse else (0.0, ())
         try:
-            ledger.sending(work.request, work.attempts, lane.name)
+            ledger.sending(work.request, work.attempts, lane.name, reserved, scopes)
         except StorageError as error:
             self.storage_failed(error)
             return False
@@ -224,27 +241,17 @@ class Engine:
 
     async def succeeded(self, lane: AnyLane, work: Work, response: Response, latency: float) -> None:
         self._broken_in_a_row = 0
-        model = response.model or work.request.model or lane.provider.model
-        result = Result(
-            id=work.request.id,
-            index=work.request.index,
-            status="ok",
-            text=response.text,
-            finish_reason=response.finish_reason,
-            provider=lane.name,
-            model=model,
-            tier=response.tier,
-            attempts=work.attempts,
-            latency_s=latency,
-            usage=response.usage,
-            cost_usd=lane.cost(response.usage, model, response.tier),
-            meta=work.request.meta,
-        )
+        result = ok_result(lane, work, response, latency)
+        if self._purse:
+            self._purse.settle(work.request, result.cost_usd)
         if self._spec.ledger:
             self._spec.ledger.received(work.request, result, response.body)
+        self._note_spent()
         await self._finish(result)
 
     async def failed(self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None) -> None:
+        if self._purse and self._purse.failed(work.request, failure):
+            self._note_spent()
         if self._spec.ledger and latency is not None:
             self._spec.ledger.refused(work.request)
         if isinstance(failure, AuthFailed):
@@ -286,6 +293,9 @@ class Engine:
         trace = "".join(traceback.format_exception(error, limit=-3))
         failure = Permanent(f"provider {lane.name!r} raised {trace}", code="provider_bug")
         self._tell_attempt_failed(lane, work, failure, latency, Fail())
+        if self._purse and latency is not None:
+            self._purse.settle(work.request, None)
+            self._note_spent()
         await self._fail(lane, work, failure, latency)
         self._broken_in_a_row += 1
         if self._broken_in_a_row >= BROKEN_IN_A_ROW:
@@ -293,18 +303,7 @@ class Engine:
             self.stop(RunStopped(f"{message}: {error}", code="E7001", exit_code=70))
 
     async def _fail(self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None) -> None:
-        result = Result(
-            id=work.request.id,
-            index=work.request.index,
-            status="failed",
-            provider=lane.name,
-            model=work.request.model or lane.provider.model,
-            tier=None if latency is None else lane.provider.tier,
-            attempts=work.attempts,
-            latency_s=latency,
-            error=failure.info(),
-            meta=work.request.meta,
-        )
+        result = failed_result(lane, work, failure, latency)
         if self._spec.ledger:
             self._spec.ledger.received(work.request, result, b"")
         await self._finish(result)
@@ -347,11 +346,32 @@ class Engine:
         )
         self._audience.tell(lambda observer: observer.attempt_failed(event))
 
+    def afford(self, lane: AnyLane, request: Request) -> bool | ProviderError:
+        """Set aside what ``request`` may cost. When there will never be enough, the run ends with what is under way."""
+        if self._purse is None:
+            return True
+        if self._spent_up:
+            return False
+        verdict = self._purse.afford(lane, request)
+        if verdict is False and (scope := self._purse.used_up(lane, request)):
+            self._spent_up = stops.budget(scope)
+            self._end_if_done()
+        return verdict
+
+    def _note_spent(self) -> None:
+        if self._purse and self._spec.ledger:
+            self._spec.ledger.spent(self._purse.spent())
+
     # What lanes ask for whose requests go on without this process.
 
     def warn(self, message: str) -> None:
         """Tell observers of something that is not as it should be."""
         self._audience.tell(lambda observer: observer.warned(message))
+
+    def hold(self, lane: AnyLane, request: Request) -> None:
+        """Count the cost of a request that an earlier process sent as set aside."""
+        if self._purse:
+            self._purse.hold(lane, request)
 
     def moved(self) -> None:
         """More requests, or fewer, are away now."""
@@ -374,12 +394,3 @@ class Engine:
     def storage_failed(self, error: StorageError) -> None:
         """Stop, since results cannot be stored as they should."""
         self.stop(RunStopped(error.message, code=error.code, exit_code=error.exit_code, hint=error.hint))
-
-
-def only_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The exception behind a task group's: the only one there is, or the first when all are failures we know."""
-    known = errors.split(PromptmillError)[1] is None
-    cause: BaseException = errors
-    while isinstance(cause, BaseExceptionGroup) and (known or len(cause.exceptions) == 1):
-        cause = cause.exceptions[0]
-    return cause

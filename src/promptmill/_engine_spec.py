@@ -9,6 +9,7 @@ import msgspec
 
 from promptmill._batch_lane import BatchLaneSpec
 from promptmill._lane import LaneSpec
+from promptmill._purse import Purse
 from promptmill._routing import Router
 from promptmill.clock import Clock
 from promptmill.interfaces import Observer, RetryPolicy, Sink
@@ -28,8 +29,11 @@ class StopWhen(msgspec.Struct, frozen=True):
 class Ledger(Protocol):
     """Keeps book of calls, so that a killed process leaves behind what it knew. Each call returns at once."""
 
-    def sending(self, request: Request, attempt: int, provider: str) -> None:
-        """``request`` is about to be sent. Raises StorageError: then it must not be."""
+    def sending(
+        self, request: Request, attempt: int, provider: str, reserved: float = 0.0, scopes: Sequence[str] = ()
+    ) -> None:
+        """``request`` is about to be sent, and ``reserved`` USD are set aside for it in these scopes of the budget.
+        Raises StorageError: then it must not be."""
         ...
 
     def refused(self, request: Request) -> None:
@@ -38,6 +42,10 @@ class Ledger(Protocol):
 
     def received(self, request: Request, result: Result, body: bytes) -> None:
         """``request`` has come to its ``result``; ``body`` is the raw reply, if any."""
+        ...
+
+    def spent(self, totals: Mapping[str, float]) -> None:
+        """USD spent so far, by scope of the budget. After a result it belongs to, before a failure it does."""
         ...
 
 
@@ -59,3 +67,4 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     dues: Mapping[int, float] = {}
     due: float | None = None
     detach: bool = False
+    purse: Purse | None = None

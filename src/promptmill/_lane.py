@@ -107,6 +107,10 @@ class Lane:
         return len(self._queue) < self._low_water
 
     @property
+    def busy(self) -> int:
+        return self.in_flight
+
+    @property
     def retrying(self) -> int:
         """Requests that wait for their next attempt."""
         return len(self._backoff)
@@ -115,6 +119,9 @@ class Lane:
     def queued(self) -> int:
         """Requests that wait for their first attempt here."""
         return len(self._queue)
+
+    async def recall(self) -> None:
+        """Nothing outlives a process here."""
 
     def start(self, group: TaskGroup) -> None:
         """Let workers run in ``group``, as many as are needed, up to the concurrency."""
@@ -162,6 +169,10 @@ class Lane:
     def cost(self, usage: Usage, model: str | None, tier: Tier) -> float | None:
         """USD for an answer of this lane; None when it is not known."""
         return self._price(usage, model, tier) if self._price else None
+
+    def money_came_back(self) -> None:
+        """Try again what could not be afforded."""
+        self._changed.set()
 
     def close(self) -> None:
         """Start nothing more. Attempts in flight are finished by their workers."""
@@ -230,11 +241,22 @@ class Lane:
             await anyio.lowlevel.checkpoint()  # a whole queue may be refused, and the other lanes want their turn
             await self._outcome.failed(self, work, refusal, None)
             return False
+        if not await self._afford(work):
+            return False
         if self._rate_cap:
             await self._rate_cap.acquire()
         if self._pacer:
             return await self._pace(work)
         return not self._closed
+
+    async def _afford(self, work: Work) -> bool:
+        """Wait until there is money for ``work``. False when there is none to come, or the lane closed."""
+        while not (verdict := self._outcome.afford(self, work.request)) and not self._closed:
+            await self._wait_for_change(None)
+        if isinstance(verdict, ProviderError):
+            await self._outcome.failed(self, work, verdict, None)
+            return False
+        return verdict
 
     def _refusal(self, request: Request) -> ProviderError | None:
         """Why ``request`` cannot be sent here at all."""

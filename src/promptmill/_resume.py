@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 from anyio import to_thread
@@ -20,10 +20,6 @@ MOST_DIFFERENCES: Final = 10
 _START_OVER: Final = "undo the change to go on with this run, or start over with `--fresh` (the old run is kept aside)"
 
 _RETRY: Final = "if these are rows that failed and are corrected now, add `--retry-failed`"
-
-
-Look: TypeAlias = Callable[[Request | BadRow, int], None]
-"""Sees every row of a new run, before anything is sent."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +48,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return bytearray(map(int.__or__, self.done, self.held))
 
 
-async def plan(
-    journal: Journal, job_input: JobInput, identity: JSON, shelf: JournalShelf, look: Look = lambda *_: None
-) -> Plan:
+async def plan(journal: Journal, job_input: JobInput, identity: JSON, shelf: JournalShelf) -> Plan:
     """Compare the job and its input with what the journal knows; for a new run, note both.
 
     Raises:
@@ -63,7 +57,7 @@ async def plan(
     """
     saved = await journal.meta("job")
     if saved is None:
-        report = await job_input.check(look)
+        report = await job_input.check()
         await journal.put_meta("input", msgspec.to_builtins(report))
         await journal.put_meta("job", identity)
         return Plan(input=report, done=bytearray(report.rows), held=bytearray(report.rows))

@@ -35,6 +35,17 @@ def quota(provider: str, failure: QuotaExhausted) -> RunStopped:
     )
 
 
+def budget(scope: str) -> RunStopped:
+    """There is no money for what is left."""
+    whose = "the job" if scope == "run" else scope
+    return RunStopped(
+        f"the budget of {whose} has not enough left for the next request at its worst",
+        code="E0511",
+        exit_code=4,
+        hint="raise `budget` and run the same command again; what has finished is kept, and nothing more was sent",
+    )
+
+
 def failure_rate(failed: int, finished: int, allowed: float) -> RunStopped:
     """More than the share ``allowed`` of the finished requests failed."""
     return RunStopped(

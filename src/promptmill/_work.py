@@ -56,6 +56,11 @@ class AnyLane(Protocol):
     def hungry(self) -> bool: ...
 
     @property
+    def busy(self) -> int:
+        """Calls and batches under way."""
+        ...
+
+    @property
     def held(self) -> int:
         """Requests it has from earlier processes."""
         ...
@@ -68,6 +73,10 @@ class AnyLane(Protocol):
     @property
     def batches(self) -> int:
         """Batches these are in."""
+        ...
+
+    async def recall(self) -> None:
+        """Before anything starts: tell the engine of the requests that earlier processes sent from here."""
         ...
 
     def start(self, group: TaskGroup) -> None: ...
@@ -88,6 +97,8 @@ class AnyLane(Protocol):
 
     def cost(self, usage: Usage, model: str | None, tier: Tier) -> float | None: ...
 
+    def money_came_back(self) -> None: ...
+
     def close(self) -> None: ...
 
     def discard(self) -> None: ...
@@ -106,6 +117,11 @@ class Outcome(Protocol):
 
     def storage_failed(self, error: StorageError) -> None: ...
 
+    def afford(self, lane: AnyLane, request: Request) -> bool | ProviderError:
+        """Set aside what ``request`` may cost. False: not now, try again when told of a change, if there is one. A
+        failure: it cannot be sent."""
+        ...
+
 
 class BatchOutcome(Outcome, Protocol):
     """What the engine does besides for lanes whose requests go on without this process."""
@@ -113,6 +129,10 @@ class BatchOutcome(Outcome, Protocol):
     def stop(self, reason: RunStopped) -> None: ...
 
     def warn(self, message: str) -> None: ...
+
+    def hold(self, lane: AnyLane, request: Request) -> None:
+        """Count the cost of a request that an earlier process sent as set aside."""
+        ...
 
     def moved(self) -> None:
         """More requests, or fewer, are away now."""

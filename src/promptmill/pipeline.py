@@ -16,13 +16,16 @@ from anyio import to_thread
 
 from promptmill._batch_lane import BatchLaneSpec
 from promptmill._batching import Forgetful, Shelf
+from promptmill._budget import Budget
 from promptmill._delivery import Consumer
 from promptmill._engine_spec import EngineSpec, Entry, StopWhen
 from promptmill._entries import entries_of
 from promptmill._journal import Journal
 from promptmill._lane import LaneSpec
 from promptmill._lanes import Given, lane_of
+from promptmill._observers import Audience
 from promptmill._pricing import PriceTable, Tariff
+from promptmill._purse import RUN, Purse, route_scope
 from promptmill._registry import Registry
 from promptmill._report import Summary
 from promptmill._routing import Route, Router
@@ -70,6 +73,7 @@ class Pipeline:
         sinks: take the results as well, before they are yielded.
         observers: told of every attempt that failed and every result.
         stop_when: the failure rate that ends a run.
+        budget_usd: the most a run may cost, in US dollars.
         clock: the source of time, for tests and rehearsals.
         base_dir: where relative paths in options start; default: the current directory.
         allow_code: whether options may name Python code to run.
@@ -90,6 +94,7 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         observers: Sequence[Observer] = (),
         stop_when: StopWhen | None = None,
+        budget_usd: float | None = None,
         clock: Clock | None = None,
         base_dir: Path | None = None,
         allow_code: bool = True,
@@ -108,6 +113,7 @@ class Pipeline:
         self._sinks = sinks
         self._observers = observers
         self._stop_when = stop_when
+        self._budget_usd = budget_usd
         self._stack: AsyncExitStack | None = None
         self._lanes: list[LaneSpec | BatchLaneSpec] = []
 
@@ -215,8 +221,23 @@ class Pipeline:
                 dues=plan.dues,
                 due=plan.due,
                 detach=plan.detach,
+                purse=self._purse(plan.journal),
             )
             yield Run(spec, total=plan.total, run_id=run_id, consumer=consumer)
+
+    def _purse(self, journal: Journal | None) -> Purse | None:
+        caps = {} if self._budget_usd is None else {RUN: self._budget_usd}
+        for number, route in enumerate(self._router.routes):
+            if route.budget_usd is not None:
+                caps[route_scope(number)] = route.budget_usd
+        if not caps:
+            return None
+        audience = Audience(self._observers)
+
+        def warn(message: str) -> None:
+            audience.tell(lambda observer: observer.warned(message))
+
+        return Purse(Budget(caps, spent=journal.spent_before if journal else None, warn=warn), self._router)
 
     async def _mill(self, entries: AsyncIterator[Sequence[Entry]], consumer: Consumer | None = None) -> Run:
         async with self.prepare(consumer=consumer) as run:

@@ -2,11 +2,11 @@
 
 from promptmill._batching.book import Book, Forgetful, OpenShard, Shelf
 from promptmill._batching.collecting import Collector
-from promptmill._batching.collection import Collection, IsDone, all_of, refused_of
+from promptmill._batching.collection import Collection, IsDone, all_of, items_of, refused_of
 from promptmill._batching.desk import Desk, DeskSpec, Keeper
 from promptmill._batching.enqueued import EnqueuedTokens
 from promptmill._batching.filling import Filling, Refused, part_of
-from promptmill._batching.harvest import Harvest, Outcome, Refusal, refusal_of
+from promptmill._batching.harvest import NOT_DONE, Harvest, Outcome, Refusal, refusal_of
 from promptmill._batching.polling import Intervals
 from promptmill._batching.rescue import Rescue
 from promptmill._batching.shards import (
@@ -21,6 +21,7 @@ from promptmill._batching.shards import (
 )
 
 __all__ = [
+    "NOT_DONE",
     "Book",
     "Collection",
     "Collector",
@@ -44,6 +45,7 @@ __all__ = [
     "Shelf",
     "all_of",
     "clear_shard",
+    "items_of",
     "new_tag",
     "part_of",
     "refusal_of",

@@ -22,6 +22,9 @@ GROUP: Final = 500
 Outcome: TypeAlias = tuple[int, Item, Response | ProviderError]
 """The number of a request in its shard, the request, and what became of it."""
 
+NOT_DONE: Final = frozenset({"batch_missing", "batch_expired", "batch_cancelled", "batch_failed", "too_late"})
+"""Codes of failures of requests that were not carried out, and so not billed."""
+
 _WHY_MISSING: Final[Mapping[BatchState, tuple[str, str]]] = {
     "completed": ("batch_missing", "the batch is complete and has no line for this request"),
     "expired": ("batch_expired", "the batch expired before this request was done"),
