@@ -88,6 +88,8 @@ class BatchLane:
         """Shards that wait until another batch may be begun."""
         self._head: Queued | None = None
         """The request that waits for money."""
+        self._in_hand = 0
+        """1 while requests are between the queue and a shard."""
         self._hurry = False
         self._closed = False
         self._changed = anyio.Event()
@@ -115,7 +117,7 @@ class BatchLane:
     @property
     def busy(self) -> int:
         """Batches under way, and shards to be."""
-        return len(self._batches) + len(self._full) + (self._filling.oldest is not None)
+        return len(self._batches) + len(self._full) + (self._filling.oldest is not None) + self._in_hand
 
     @property
     def retrying(self) -> int:
@@ -224,6 +226,7 @@ class BatchLane:
         if timely:
             full, refused = await self._clock.blocking(self._filling.add, timely, self._clock.now())
             self._full += full
+        self._in_hand = 0
         self._full += await self._ripe()
         launched = False
         while self._full and self._may_begin():
@@ -270,6 +273,7 @@ class BatchLane:
                 await self._refuse(item, verdict)
             elif verdict:
                 items.append(item)
+                self._in_hand = 1
             else:
                 # What has been written is sent without waiting for more: its money may come back in time.
                 self._head, self._hurry = one, True

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,16 +22,21 @@ from promptmill import jsontext
 from promptmill._batch_lane import BatchLaneSpec
 from promptmill._batching import Book, Item, OpenShard, ShardItems, tag_of_file
 from promptmill._batching.desk import SETTLE_S
+from promptmill._budget import Budget, worst_input_tokens
 from promptmill._engine import Engine
 from promptmill._engine_spec import EngineSpec, Entry
 from promptmill._lane import LaneSpec
+from promptmill._purse import Purse
 from promptmill._routing import Route, Router
 from promptmill.batch import BatchLimits, BatchLine, BatchProvider, BatchState, BatchStatus, LineProblem, Shard
 from promptmill.clock import VirtualClock
 from promptmill.errors import Permanent, ProviderError, RunStopped, StorageError, Throttled, Transient
 from promptmill.interfaces import Decision, Fail, Fallback, Observer, Position, RealtimeProvider, Retry, Sink
-from promptmill.models import Priority, Request, Response, Result, TokenEstimate
+from promptmill.models import Priority, Request, Response, Result, Tier, TokenEstimate, Usage
 from promptmill.testing import request
+
+SLOW_DISK_S = 2.0
+"""Slow enough that a process often dies in the middle of a write."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +77,12 @@ def fine(index: int, nth: int) -> Response | ProviderError:
     return Response(text=f"answer {index}", tier="batch")
 
 
+def price(usage: Usage, model: str | None, tier: Tier) -> float:
+    """Half of it in a batch."""
+    usd = (usage.input_tokens or 0) * 1e-6 + (usage.output_tokens or 0) * 4e-6
+    return usd / 2 if tier == "batch" else usd
+
+
 class FakeBatches(BatchProvider):
     """A provider of batches in virtual time, with books of its own."""
 
@@ -90,6 +102,7 @@ class FakeBatches(BatchProvider):
         """Rows that make a batch fail as a whole."""
         self.downloads = 0
         self.forgotten: list[str] = []
+        self.billed = 0.0
 
     def encode(self, request: Request, wire_id: str) -> bytes:
         if request.id == "cannot":
@@ -151,7 +164,11 @@ class FakeBatches(BatchProvider):
     def _pay(self, batch: Batch, state: BatchState) -> None:
         if not batch.paid:
             batch.paid = True
-            self.done.update(index for _, index in batch.rows[: self._finished(batch, state)])
+            for _, index in batch.rows[: self._finished(batch, state)]:
+                self.done[index] += 1
+                outcome = self.answering(index, self.done[index])
+                if isinstance(outcome, Response):
+                    self.billed += price(outcome.usage, "m", "batch")
 
     async def find(self, tag: str) -> BatchStatus | None:
         await anyio.sleep(0.5)
@@ -203,12 +220,21 @@ class Quick(RealtimeProvider):
     def __init__(self, takes: float = 1.0) -> None:
         self.takes = takes
         self.calls: list[int] = []
-        self.cancelled = 0
+        self.billed = 0.0
+        self.answering: Answering = lambda index, nth: Response(text=f"quick {index}")
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
         self.calls.append(request.index)
+        outcome = self.answering(request.index, self.calls.count(request.index))
+        if isinstance(outcome, Response):
+            self.billed += price(outcome.usage, "quick", "realtime")
+            if outcome.finish_reason == "lost":
+                await anyio.sleep(self.takes)
+                raise Transient("the connection broke", code="connection_lost")
         await anyio.sleep(self.takes)
-        return Response(text=f"quick {request.index}")
+        if isinstance(outcome, ProviderError):
+            raise outcome
+        return outcome
 
 
 class Stored(Sink):
@@ -221,7 +247,7 @@ class Stored(Sink):
         pass
 
     async def write(self, results: Sequence[Result]) -> None:
-        await anyio.sleep(0.05)
+        await anyio.sleep(SLOW_DISK_S)
         self._world.check_alive()
         for one in results:
             assert one.index not in self._world.results, f"row {one.index} has two results"
@@ -236,12 +262,12 @@ class DiskBook:
         self._world = world
 
     async def _put(self, shard: Shard, state: str, handle: str | None = None) -> None:
-        await anyio.sleep(0.05)
+        await anyio.sleep(SLOW_DISK_S)
         self._world.check_alive()
         before = self._world.records.get(shard.tag, (shard, "new", None))[1]
         assert before not in ("collected", "dropped"), f"{shard.tag} was {before} and is {state}"
         self._world.records[shard.tag] = (shard, state, handle)
-        await anyio.sleep(0.05)
+        await anyio.sleep(SLOW_DISK_S)
 
     async def submitting(self, shard: Shard) -> None:
         await self._put(shard, "submitting")
@@ -257,6 +283,35 @@ class DiskBook:
 
     async def dropped(self, shard: Shard) -> None:
         await self._put(shard, "dropped")
+
+
+class Books:
+    """What the journal remembers of money: what is spent, and what may be for calls whose end nobody saw."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = {}
+        self.unknown: dict[int, tuple[float, Sequence[str]]] = {}
+
+    def sending(
+        self, request: Request, attempt: int, provider: str, reserved: float = 0.0, scopes: Sequence[str] = ()
+    ) -> None:
+        self.unknown[request.index] = (reserved, scopes)
+
+    def refused(self, request: Request) -> None:
+        self.unknown.pop(request.index, None)
+
+    def received(self, request: Request, result: Result, body: bytes) -> None:
+        self.unknown.pop(request.index, None)
+
+    def spent(self, totals: Mapping[str, float]) -> None:
+        self.totals = dict(totals)
+
+    def reopened(self) -> dict[str, float]:
+        for usd, scopes in self.unknown.values():
+            for scope in scopes:
+                self.totals[scope] = self.totals.get(scope, 0.0) + usd
+        self.unknown.clear()
+        return self.totals
 
 
 class Heard(Observer):
@@ -302,6 +357,8 @@ class World:
         )
         self.quick = Quick()
         self.chain = ("bulk", "quick") if fallback else ("bulk",)
+        self.routes: list[Route] = []
+        self.params: dict[str, Any] = {"max_tokens": 50}
         self.rows = rows
         self.priorities = priorities
         self.policy = Policy(attempts)
@@ -309,6 +366,7 @@ class World:
         self.records: dict[str, tuple[Shard, str, str | None]] = {}
         self.owed: dict[str, set[int]] = {}
         self.heard = Heard()
+        self.books = Books()
         self.alive = True
         self.engine: Engine
 
@@ -345,7 +403,7 @@ class World:
 
     def request(self, index: int) -> Request:
         priority = self.priorities[index % len(self.priorities)]
-        return request(id=str(index), index=index, priority=priority)
+        return request(id=str(index), index=index, priority=priority, params=self.params)
 
     async def entries(self) -> AsyncIterator[Sequence[Entry]]:
         frozen = {index for shard in self.open_shards("bulk") for index in self._indexes(shard.shard)}
@@ -356,7 +414,9 @@ class World:
     def _indexes(self, shard: Shard) -> set[int]:
         return {item.request.index for item in self.items(shard)}
 
-    async def process(self, *, dies_at: float | None = None, **options: Any) -> RunStopped | None:
+    async def process(
+        self, *, dies_at: float | None = None, caps: Mapping[str, float] | None = None, **options: Any
+    ) -> RunStopped | None:
         """One process from its start to its end, or until it dies so many seconds later. How it ended."""
         self.alive = True
         known = {one.shard.tag for one in self.open_shards("bulk")}
@@ -369,12 +429,18 @@ class World:
         lane: dict[str, Any] = {"poll_interval": 5.0, "linger": 10.0}
         lane |= {key: options.pop(key) for key in list(options) if key in BatchLaneSpec.__struct_fields__}
         entries = self.entries() if not lane.get("cancel") else nothing()
+        router = Router(self.routes or [Route(self.chain[0], fallback=self.chain[1:])], ["bulk", "quick"])
+        purse = None
+        if caps:
+            purse = Purse(Budget(caps, spent=self.books.reopened(), warn=self.heard.warned), router)
         spec = EngineSpec(
             lanes=[
-                BatchLaneSpec(name="bulk", provider=self.provider, shelf=self, run_id="run", **lane),
-                LaneSpec(name="quick", provider=self.quick, concurrency=5, timeout=60.0),
+                BatchLaneSpec(name="bulk", provider=self.provider, shelf=self, run_id="run", price=price, **lane),
+                LaneSpec(name="quick", provider=self.quick, concurrency=5, timeout=60.0, price=price),
             ],
-            router=Router([Route(self.chain[0], fallback=self.chain[1:])], ["bulk", "quick"]),
+            router=router,
+            purse=purse,
+            ledger=self.books,
             policy=self.policy,
             clock=self.clock,
             sinks=[Stored(self)],
@@ -643,6 +709,17 @@ def test_what_no_batch_can_do_in_time_goes_to_the_fallback_at_once(tmp_path: Pat
     assert not world.provider.batches
 
 
+def test_a_refused_batch_that_finds_no_room_in_time_is_off_the_record(tmp_path: Path) -> None:
+    world = World(tmp_path, 10, endings=[Ending(takes=10_000.0)], fallback=True)
+    world.run(detach=True)
+    world.rows = 20
+    world.provider.enqueued_limit = 100  # the batch that is under way
+    due = world.clock.wall() + 3600.0
+    assert world.run(dues={0: due}) is None
+    assert sorted(world.quick.calls) == list(range(10, 20))
+    world.check()
+
+
 def test_a_deadline_without_a_fallback_ends_the_run_resumably(tmp_path: Path) -> None:
     world = World(tmp_path, 10, endings=[Ending(takes=5000.0)])
     due = world.clock.wall() + 1000.0
@@ -733,3 +810,144 @@ def test_whatever_happens_each_row_has_one_result_and_is_paid_once(
             assert (world.results[index].status == "failed") <= (index in permanent or bool(endings))
         sent = Counter(one.tag for one in world.live_batches())
         assert set(sent.values()) <= {1}, "a shard was made into two batches"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        Ending(state="failed", takes=10.0, bad=frozenset({1})),
+        Ending(state="failed", takes=10.0, bad=frozenset({1}), names=False),
+        Ending(state="failed", takes=10.0, limit=60),
+        Ending(state="expired", takes=10.0, done=0.5),
+        Ending(takes=10.0),
+    ],
+    ids=["bad line", "no line", "limit", "expired", "completed"],
+)
+def test_a_death_at_any_moment(tmp_path: Path, ending: Ending) -> None:
+    for step in range(90):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        world = World(folder, 6, endings=[ending])
+
+        async def processes(world: World = world, dies_at: float = step * 0.7) -> None:
+            await world.process(dies_at=dies_at)
+            await anyio.sleep(SETTLE_S)
+            assert await world.process() is None
+
+        world.clock.run(processes)
+        world.check()
+        assert set(world.provider.done.values()) == {1}, f"dead after {step * 0.7:.1f} s"
+
+
+class ForQuick:
+    """Every third row is for the quick provider."""
+
+    def matches(self, request: Request) -> bool:
+        return request.index % 3 == 0
+
+
+WORST = (worst_input_tokens(request("prompt", params={"max_tokens": 50})) or 0) * 1e-6 + 50 * 4e-6
+
+
+def spending(chance: random.Random) -> Answering:
+    """Answers with any usage there can be, some of them lost on the way, and failures of every kind."""
+
+    def answering(index: int, nth: int) -> Response | ProviderError:
+        mine = random.Random(f"{seed} {index} {nth}")
+        failure = mine.random()
+        if failure < 0.05:
+            return Permanent("no", code="bad_request", http_status=400)
+        if failure < 0.1:
+            return Transient("boom", code="server_error", http_status=500)
+        if failure < 0.15:
+            return Throttled("slowly", http_status=429)
+        usage = Usage(input_tokens=mine.randint(1, 80), output_tokens=mine.choice([1, 20, 50]))
+        return Response(text="x", tier="batch", usage=usage, finish_reason="lost" if mine.random() < 0.1 else "stop")
+
+    seed = chance.random()
+    return answering
+
+
+def paid_by(answering: Answering, tier: Tier) -> Answering:
+    def answered(index: int, nth: int) -> Response | ProviderError:
+        outcome = answering(index, nth)
+        return msgspec.structs.replace(outcome, tier=tier) if isinstance(outcome, Response) else outcome
+
+    return answered
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_budget_is_never_passed(tmp_path: Path) -> None:
+    """A thousand runs with random prices, usages, failures, caps and deaths: the provider's own bill is the judge."""
+    seed = random.randrange(10**9)
+    print(f"seed {seed}")  # noqa: T201 - shown when it fails
+    chance = random.Random(seed)
+    ended = Counter[str]()
+    for number in range(1000):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        rows = chance.randint(1, 25)
+        endings = [Ending(state=chance.choice(["completed", "expired"]), done=chance.random()) for _ in range(3)]
+        world = World(folder, rows, requests=chance.randint(1, 8), endings=endings, fallback=True, attempts=4)
+        world.routes = [Route("quick", ForQuick()), Route("bulk", fallback=("quick",))]
+        answering = spending(chance)
+        world.provider.answering = paid_by(answering, "batch")
+        world.quick.answering = paid_by(answering, "realtime")
+        cap = chance.uniform(0.0, 1.5) * rows * WORST
+        caps = {"run": cap} if chance.random() < 0.7 else {"run": cap, "route 2": cap / 3}
+        deaths = [chance.uniform(0, 150) for _ in range(chance.choice([0, 0, 1, 3]))]
+
+        async def processes(world: World = world, caps: dict[str, float] = caps, deaths: list[float] = deaths) -> str:
+            for death in deaths:
+                await world.process(dies_at=death, caps=caps)
+                assert world.provider.billed + world.quick.billed <= caps["run"] + 1e-12
+                await anyio.sleep(SETTLE_S)
+            with anyio.fail_after(30 * 86_400.0):
+                stopped = await world.process(caps=caps)
+            return stopped.code if stopped else "done"
+
+        how = world.clock.run(processes)
+        ended[how] += 1
+        billed = world.provider.billed + world.quick.billed
+        assert billed <= cap + 1e-12, (number, billed, cap)
+        assert billed <= world.books.totals.get("run", 0.0) + 1e-12, "somebody paid for what is not in the books"
+        if how == "done":
+            assert len(world.results) == rows
+    assert set(ended) == {"done", "E0511"}
+    assert min(ended.values()) > 100
+
+
+def test_money_that_comes_back_is_used(tmp_path: Path) -> None:
+    world = World(tmp_path, 40)
+    usage = Usage(input_tokens=10, output_tokens=50)
+    world.provider.answering = lambda index, nth: Response(text="x", tier="batch", usage=usage)
+    stopped = world.run(caps={"run": 22 * WORST / 2})
+    assert stopped is not None
+    assert (stopped.code, stopped.exit_code) == ("E0511", 4)
+    assert 22 <= len(world.results) < 40
+    assert len([one for one in world.heard.warnings if "of its budget" in one]) == 3
+    assert world.run(caps={"run": 100 * WORST}) is None
+    world.check()
+    assert set(world.provider.done.values()) == {1}
+
+
+def test_what_is_under_way_is_waited_for_when_there_is_no_money_for_the_rest(tmp_path: Path) -> None:
+    world = World(tmp_path, 40)
+    plain = world.request
+    huge = {"max_tokens": 10**9}
+    world.request = lambda index: msgspec.structs.replace(plain(index), params=huge if index == 5 else plain(0).params)  # type: ignore[method-assign]
+    stopped = world.run(caps={"run": 30 * WORST})
+    assert stopped is not None
+    assert stopped.code == "E0511"
+    assert sorted(world.results) == [0, 1, 2, 3, 4]
+    assert {state for _, state, _ in world.records.values()} == {"collected"}
+
+
+def test_a_request_without_a_bound_is_not_sent_under_a_budget(tmp_path: Path) -> None:
+    world = World(tmp_path, 2)
+    world.params = {}
+    world.provider.estimate = lambda request: TokenEstimate(10, None)  # type: ignore[method-assign]
+    assert world.run(caps={"run": 100.0}) is None
+    assert {one.error.code for one in world.results.values() if one.error} == {"unbounded_cost"}
+    assert not world.provider.batches
