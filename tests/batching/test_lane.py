@@ -262,7 +262,7 @@ class DiskBook:
         self._world = world
 
     async def _put(self, shard: Shard, state: str, handle: str | None = None) -> None:
-        await anyio.sleep(SLOW_DISK_S)
+        await anyio.sleep(SLOW_DISK_S * (3 if state in ("dropped", "collected") else 1))
         self._world.check_alive()
         before = self._world.records.get(shard.tag, (shard, "new", None))[1]
         assert before not in ("collected", "dropped"), f"{shard.tag} was {before} and is {state}"
