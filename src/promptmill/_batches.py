@@ -8,8 +8,9 @@ results are still to come.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Protocol
 
 import anyio
@@ -32,6 +33,7 @@ from promptmill._batching import (
     refusal_of,
     refused_of,
 )
+from promptmill._causes import only_cause
 from promptmill._work import BatchOutcome, Work
 from promptmill.batch import BatchProvider, BatchStatus
 from promptmill.clock import Clock
@@ -222,36 +224,48 @@ class Batches:
 
     async def _followed(self, shard: OpenShard, handle: str) -> BatchStatus | None:
         """How the batch ended; None when this was left or given up before its end."""
-        status: BatchStatus | None = None
-        is_late = False
         if self._spec.cancel:
             await self._desk.cancel(handle)
+        try:
+            with self._until_closed():
+                if shard.due is None or len(shard.chain) == 1:
+                    return await self._desk.follow(shard.shard, handle)
+                return await self._followed_until(shard, handle, shard.due)
+        except Permanent as failure:
+            if not self._spec.cancel or failure.code not in LET_GO:
+                raise
+            self._outcome.warn(f"{failure.message}; it is let go")
+            await self._drop(shard)
+        return None
 
-        async def save(due: float) -> None:
-            nonlocal is_late
-            await self._rescue.wait(shard.chain, due)
-            message = "would miss the deadline: it is cancelled, and what is not done goes to the fallback"
-            self._outcome.warn(f"batch {handle!r} {message}")
-            await self._desk.cancel(handle)
-            await self._rescue.wait_longer(shard.chain, due)
-            is_late = True
+    async def _followed_until(self, shard: OpenShard, handle: str, due: float) -> BatchStatus | None:
+        """Follow a batch that has a deadline: cancel it in time, and give it up when it does not end then."""
+        status = await self._unless(partial(self._rescue.wait, shard.chain, due), shard, handle)
+        if status is not None:
+            return status
+        message = "would miss the deadline: it is cancelled, and what is not done goes to the fallback"
+        self._outcome.warn(f"batch {handle!r} {message}")
+        await self._desk.cancel(handle)
+        status = await self._unless(partial(self._rescue.wait_longer, shard.chain, due), shard, handle)
+        if status is None:
+            await self._give_up(shard, "batch_late", made=1)
+        return status
+
+    async def _unless(self, moment: Callable[[], Awaitable[None]], shard: OpenShard, handle: str) -> BatchStatus | None:
+        """Follow a batch to its end; None when ``moment`` comes first."""
+        status: BatchStatus | None = None
+
+        async def wait() -> None:
+            await moment()
             group.cancel_scope.cancel()
 
         try:
-            with self._until_closed():
-                async with anyio.create_task_group() as group:
-                    if shard.due is not None and len(shard.chain) > 1:
-                        group.start_soon(save, shard.due)
-                    status = await self._desk.follow(shard.shard, handle)
-                    group.cancel_scope.cancel()
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                status = await self._desk.follow(shard.shard, handle)
+                group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:
-            failure = errors.exceptions[0]
-            if not (self._spec.cancel and isinstance(failure, Permanent) and failure.code in LET_GO):
-                raise failure from None
-            self._outcome.warn(f"{failure.message}; it is let go")
-            await self._drop(shard)
-        if is_late:
-            await self._give_up(shard, "batch_late", made=1)
+            raise only_cause(errors) from None
         return status
 
     async def _collect(self, shard: OpenShard, status: BatchStatus, latency: float) -> None:

@@ -34,7 +34,7 @@ BACKOFF_AHEAD = 4
 as many calls as there are workers, not as many as there are requests, and memory stays bounded."""
 
 
-ASSUMED_LATENCY_S = 10.0
+ASSUMED_LATENCY_S = 5.0
 """Seconds a call is taken to last before one has been made."""
 
 NEW_SHARE = 0.1

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from promptmill._journal import DATABASE, RunLock, Store
+from promptmill._journal import DATABASE, RunLock, ShardRecord, Store
 from promptmill.errors import UsageError
 
 State = Literal["running", "finished", "unfinished"]
@@ -19,6 +19,14 @@ class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     behind: int
     rejected: dict[str, str] = {}
+
+
+class BatchesStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one provider has in batches that are not collected, by its names for them where they are known."""
+
+    provider: str
+    requests: int
+    handles: list[str | None]
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +44,7 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     errors: dict[str, int] = {}
     owner: str | None = None
     sinks: list[SinkStatus] = []
+    batches: list[BatchesStatus] = []
 
 
 def run_status(directory: Path) -> RunStatus:
@@ -69,6 +78,7 @@ def run_status(directory: Path) -> RunStatus:
             skipped=counts.get("skipped", 0),
             errors=store.error_counts(),
             owner=str(owner) if owner else None,
+            batches=_batches(store),
             sinks=[
                 SinkStatus(name=sink.name, behind=max(last - sink.seq, 0), rejected=store.rejected(sink.name))
                 for sink in store.sinks()
@@ -76,6 +86,19 @@ def run_status(directory: Path) -> RunStatus:
         )
     finally:
         store.close()
+
+
+def _batches(store: Store) -> list[BatchesStatus]:
+    by_provider: dict[str, list[ShardRecord]] = {}
+    for shard in store.shards():
+        if shard.is_open:
+            by_provider.setdefault(shard.provider, []).append(shard)
+    return [
+        BatchesStatus(
+            provider=name, requests=sum(one.requests for one in shards), handles=[one.handle for one in shards]
+        )
+        for name, shards in sorted(by_provider.items())
+    ]
 
 
 def runs_in(state_directory: Path) -> list[RunStatus]:

@@ -48,6 +48,8 @@ def _lines(one: RunStatus) -> Iterator[str]:
         yield f"  {count:,} x {code}"
     if one.state == "running" and one.owner:
         yield f"  in the hands of {one.owner}"
+    for batches in one.batches:
+        yield f"  {batches.requests:,} requests are in {len(batches.handles):,} batches of {batches.provider}"
     for sink in one.sinks:
         if sink.behind:
             yield f"  {sink.name}: {sink.behind:,} results behind"
