@@ -42,7 +42,7 @@ bench: setup
 KILLS ?= 200
 
 kills: setup
-	PROMPTMILL_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/durability/test_kills.py
+	PROMPTMILL_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/durability/test_kills.py tests/durability/test_batch_kills.py
 
 check: setup
 	$(BIN)/ruff check .

@@ -10,16 +10,22 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from promptmill._journal import DATABASE, Store
+from promptmill._journal import DATABASE, ShardRecord, Store
 from promptmill.errors import StorageError
 
 PROGRAM = [sys.executable, "-c", "from promptmill.cli.main import main; main()"]
+AT_STEP = [sys.executable, str(Path(__file__).with_name("at_step.py"))]
+
+SETTLE = {"promptmill._batching.desk:SETTLE_S": 0.2}
+"""Where these tests differ from life: the simulator's lists lag behind by so many looks, not by seconds."""
 
 
 class Books:
@@ -38,11 +44,31 @@ class Books:
     def ledger(self, entries: int = 0) -> dict[str, Any]:
         return dict(self._ask(f"/_sim/ledger?entries={entries}"))
 
+    def batches(self, tags: str) -> list[dict[str, Any]]:
+        """All there are whose shard has a tag that begins with ``tags``."""
+        found = self._list("/v1/batches?limit=100")
+        return [one for one in found if (one["metadata"] or {}).get("promptmill_tag", "").startswith(tags)]
+
+    def files(self, names: str) -> list[dict[str, Any]]:
+        """All there are whose name begins with ``names``."""
+        return [one for one in self._list("/v1/files?limit=10000") if one["filename"].startswith(names)]
+
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(10)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"has_more": True}
+        while page["has_more"]:
+            try:
+                page = self._ask(f"{path}&after={entries[-1]['id']}" if entries else path)
+            except ConnectionError:  # a fault that is meant for the program
+                continue
+            entries += page["data"]
+        return entries
 
     def _ask(self, path: str, method: str = "GET") -> Any:
         request = urllib.request.Request(self._root + path, method=method)
@@ -62,10 +88,13 @@ class World:
         self.state = root / ".promptmill" / "job"
         self.outputs = [root / "answers.jsonl", root / "answers.csv"]
         self._committed: dict[str, bytes] = {}
-        prompts = ({"id": f"r{at}", "prompt": f"question {at} {'x' * (at % 50)}"} for at in range(rows))
-        (root / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in prompts))
+        (root / "prompts.jsonl").write_text("".join(json.dumps(self.row(at)) + "\n" for at in range(rows)))
         self.write_job()
         books.reset()
+
+    def row(self, at: int) -> dict[str, Any]:
+        """One row of the input."""
+        return {"id": f"r{at}", "prompt": f"question {at} {'x' * (at % 50)}"}
 
     def write_job(self, **changes: Any) -> None:
         """Write the job file. JSON is YAML."""
@@ -142,9 +171,16 @@ class World:
         assert [path.read_bytes() for path in self.outputs] == before
 
     def _positions(self) -> dict[str, int]:
-        """Committed bytes of each output. The journal is looked at in a copy, so that it stays as the kill left it."""
+        """Committed bytes of each output."""
         if not (self.state / DATABASE).exists():
             return {}
+        kinds = {"jsonl": "answers.jsonl", "csv": "answers.csv"}
+        with self.journal() as store:
+            return {kinds[sink.name.split("(")[0]]: sink.position.get("bytes", 0) for sink in store.sinks()}
+
+    @contextmanager
+    def journal(self) -> Iterator[Store]:
+        """The journal, looked at in a copy, so that it stays as the kill left it."""
         copy = self.root / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree((self.state / DATABASE).parent, copy)
@@ -152,10 +188,78 @@ class World:
             store = Store.open(copy / Path(DATABASE).name)
         except StorageError as error:  # killed before the tables were there
             raise AssertionError(f"the journal cannot be opened after a kill: {error.message}") from error
-        kinds = {"jsonl": "answers.jsonl", "csv": "answers.csv"}
-        found = {kinds[sink.name.split("(")[0]]: sink.position.get("bytes", 0) for sink in store.sinks()}
+        yield store
         store.close()
-        return found
+
+
+class HybridWorld(World):
+    """A job whose every fourth row goes one by one, and the others in batches of 6."""
+
+    def __init__(
+        self, root: Path, books: Books, *, batch: int = 6, later: Mapping[str, Any] | None = None, **rest: Any
+    ):
+        self.batch = batch
+        self.later = dict(later or {})
+        super().__init__(root, books, **rest)
+
+    def write_job(self, **changes: Any) -> None:
+        now = {"use": "openai-chat", "model": "m", "base_url": self.books.base_url, "timeout": "30s"}
+        later = {**now, "use": "openai-batch", "poll_interval": "50ms", "linger": "50ms", "batch_requests": 6}
+        job = {
+            "input": {"path": "prompts.jsonl", "tags": ["{{ lane }}"]},
+            "providers": {"now": {**now, "max_concurrency": self.concurrency}, "later": {**later, **self.later}},
+            "routes": [{"when": {"tag": "urgent"}, "to": "now"}, {"to": "later"}],
+        }
+        super().write_job(**{**job, **changes})
+
+    def row(self, at: int) -> dict[str, Any]:
+        return {**super().row(at), "lane": "bulk" if at % 4 else "urgent"}
+
+    def start(self, *options: str, orders: Mapping[str, Any] | None = None, **settings: Any) -> subprocess.Popen[str]:
+        """Start the program, with the ``orders`` of ``at_step.py``."""
+        orders = {**(orders or {}), "set": {**SETTLE, **(orders or {}).get("set", {})}}
+        command = [*AT_STEP, json.dumps(orders), "run", "job.yaml", "--json", "-q", *options]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.root, stdout=pipe, stderr=pipe, text=True, **settings)
+
+    def shards(self) -> list[ShardRecord]:
+        with self.journal() as store:
+            return store.shards()
+
+    def stored(self) -> int:
+        """Rows that have their result in the journal's database."""
+        with self.journal() as store:
+            return sum(1 for _ in store.finished())
+
+    def tags(self) -> str:
+        """What the tags of all shards of the run begin with."""
+        with self.journal() as store:
+            return str(store.meta("run_id"))
+
+    def live_batches(self) -> list[str]:
+        """The tags of all batches that the provider has and that did not fail as a whole."""
+        batches = self.books.batches(self.tags())
+        return sorted(one["metadata"]["promptmill_tag"] for one in batches if one["status"] != "failed")
+
+    def check_finished(self, kills: int) -> None:
+        super().check_finished(kills)
+        self.check_batches()
+
+    def check_batches(self) -> None:
+        """One batch for each shard, all taken in, nothing paid twice in them, and nothing of them left lying about."""
+        shards, live = self.shards(), self.live_batches()
+        assert {shard.state for shard in shards} <= {"collected", "dropped"}
+        assert live == sorted(shard.tag for shard in shards if shard.state == "collected")
+        assert {shard.handle for shard in shards if shard.is_open} == set()
+        assert sorted((self.state / "run" / "shards").rglob("*")) == []
+        paid = [one for one in self.books.ledger(entries=10**6)["entries"] if one["outcome"] == "answered"]
+        times = Counter(one["prompt"] for one in paid)
+        assert [one["custom_id"] for one in paid if one["batch"] and times[one["prompt"]] > 1] == []
+
+    def check_uploads(self) -> None:
+        """Each shard was uploaded once."""
+        files = Counter(one["filename"] for one in self.books.files(self.tags()))
+        assert files == {f"{shard.tag}.jsonl": 1 for shard in self.shards()}
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +273,16 @@ def books(request: pytest.FixtureRequest) -> Iterator[Books]:
 @pytest.fixture
 def make_world(tmp_path: Path, books: Books) -> Any:
     """``make_world(rows=..., concurrency=..., order=...)``: each in a folder of its own, with new books."""
+    return _maker(World, tmp_path, books)
+
+
+@pytest.fixture
+def make_hybrid(tmp_path: Path, books: Books) -> Any:
+    """The same with :class:`HybridWorld`, which also takes ``later``, options of its batch provider."""
+    return _maker(HybridWorld, tmp_path, books)
+
+
+def _maker(kind: type[World], tmp_path: Path, books: Books) -> Any:
     count = 0
 
     def make(**options: Any) -> World:
@@ -176,7 +290,7 @@ def make_world(tmp_path: Path, books: Books) -> Any:
         count += 1
         root = tmp_path / str(count)
         root.mkdir()
-        return World(root, books, **options)
+        return kind(root, books, **options)
 
     return make
 
