@@ -44,7 +44,7 @@ async def main(mode: str, count: int, folder: Path) -> None:
         async for _ in pipeline.stream(requests(count)):
             finished += 1
     elif mode == "journal":
-        async with Journal(folder, SystemClock()) as journal, pipeline.prepare(journal=journal) as run:
+        async with Journal(folder, SystemClock()) as journal, pipeline.prepare(RunPlan(journal=journal)) as run:
             await run.mill(entries_of(requests(count)))
             finished = run.summary().succeeded
     else:
