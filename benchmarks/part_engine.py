@@ -22,6 +22,7 @@ from promptmill._entries import entries_of
 from promptmill._journal import Journal
 from promptmill.clock import SystemClock
 from promptmill.options import Limits
+from promptmill.pipeline import RunPlan
 from promptmill.sinks.jsonl import JsonlSink
 
 CONCURRENCY = 256
