@@ -131,6 +131,7 @@ class PreparedJob:
                 cache = await self._cache(stack)
                 pipeline = self._pipeline([*observers, twins, *([cache] if cache else [])])
                 run_plan = await self._run_plan(orders, journal, run_id, todo, shelf)
+                run_plan = msgspec.structs.replace(run_plan, all_read=lambda: twins.all_read)
                 await run.mill(pipeline, self._entries(run_plan, todo, journal, twins, cache), run_plan, on_start)
             else:
                 await run.deliver()

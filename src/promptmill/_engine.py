@@ -217,12 +217,14 @@ class Engine:
             if busy <= (self.batches if self._spec.detach else 0):
                 self.stop(self._spent_up)
             return
-        if not self._all_fed:
-            return
-        if self.finished == self.fed:
+        if self._all_fed and self.finished == self.fed:
             self._stopping.set()
-        elif self._spec.detach and self.finished + self.away == self.fed:
+        elif self._may_leave and self.away and self.finished + self.away == self.fed:
             self.stop(stops.detached(self.away, self.batches))
+
+    @property
+    def _may_leave(self) -> bool:
+        return self._spec.detach and (self._all_fed or self._spec.all_read())
 
     # What becomes of an attempt: called by the lanes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -53,7 +53,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All parts of an engine. They are open already; the engine closes none of them.
 
     ``dues`` are the deadlines of the routes, by their number, and ``due`` that of the whole run, in seconds since the
-    epoch. ``detach``: stop when all that is left is in batches.
+    epoch. ``detach``: stop when all that is left is in batches, or waits for something that is; ``all_read`` tells
+    whether the input is at its end.
     """
 
     lanes: Sequence[LaneSpec | BatchLaneSpec]
@@ -67,4 +68,5 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     dues: Mapping[int, float] = {}
     due: float | None = None
     detach: bool = False
+    all_read: Callable[[], bool] = lambda: False
     purse: Purse | None = None

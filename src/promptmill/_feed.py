@@ -11,8 +11,8 @@ from promptmill._routing import Router
 from promptmill._twins import Twins, shared_result
 from promptmill.models import Request, Result
 
-MOST_WAITING: Final = 10_000
-"""Requests that may wait in memory for the answer of an identical one."""
+MOST_WAITING: Final = 50_000
+"""Requests that may wait in memory for the answer of an identical one, which may be hours away in a batch."""
 
 
 Note: TypeAlias = Callable[[Request, Result], None]
@@ -35,6 +35,7 @@ async def feed(
             await twins.news()
             yield _noted(twins.ready(), note)
         yield _noted(twins.ready(), note)
+    twins.all_read = True
     while twins.waiting:
         await twins.news()
         yield _noted(twins.ready(), note)

@@ -44,6 +44,8 @@ class Twins(Observer):
         self._leaders: dict[int, bytes] = {}
         self._followers: dict[bytes, list[Request]] = {}
         self._news = anyio.Event()
+        self.all_read = False
+        """Whether the input is at its end, so that all that is still to be fed waits for the answer of another."""
 
     def __bool__(self) -> bool:
         return bool(self._candidates)

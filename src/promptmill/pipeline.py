@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,8 +49,9 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What one run of a pipeline is to be.
 
     ``total`` is the number of inputs, when it is known; ``dues`` are the deadlines of routes by their number, and
-    ``due`` that of the run (seconds since the epoch); ``detach`` stops when all that is left is in batches; ``cancel``
-    ends the batches of earlier processes and sends nothing.
+    ``due`` that of the run (seconds since the epoch); ``detach`` stops when all that is left is in batches, for
+    which ``all_read`` tells whether the input is at its end; ``cancel`` ends the batches of earlier processes and sends
+    nothing.
     """
 
     run_id: str | None = None
@@ -60,6 +61,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     dues: Mapping[int, float] = {}
     due: float | None = None
     detach: bool = False
+    all_read: Callable[[], bool] = lambda: False
     cancel: bool = False
 
 
@@ -221,6 +223,7 @@ class Pipeline:
                 dues=plan.dues,
                 due=plan.due,
                 detach=plan.detach,
+                all_read=plan.all_read,
                 purse=self._purse(plan.journal),
             )
             yield Run(spec, total=plan.total, run_id=run_id, consumer=consumer)

@@ -91,6 +91,20 @@ def test_leaving_and_coming_back(hybrid: Callable[..., Any]) -> None:
     assert "batches" not in desk.run("status", desk.job).out
 
 
+def test_rows_that_wait_for_the_answer_of_another_do_not_keep_anybody(hybrid: Callable[..., Any]) -> None:
+    """At temperature 0 identical rows are sent once; when the one that is sent is in a batch, so is the wait."""
+    desk = hybrid(sim={"speed": 500}, bulk={"linger": "200ms"}, params={"max_tokens": 64, "temperature": 0})
+    same = [{"id": f"q{at}", "prompt": f"question {at % 6}", "kind": "bulk"} for at in range(30)]
+    desk.prompts(same)
+    left = desk.run("run", desk.job, "--detach")
+    assert left.code == 5, left.err
+    assert "6 requests are in 1 batch" in left.err
+    back = desk.run("run", desk.job)
+    assert back.code == 0, back.err
+    assert [one["text"] for one in desk.records()] == [one["prompt"] for one in same]
+    assert books(desk)["paid_calls"] == 6
+
+
 def test_batches_are_ended_on_demand(hybrid: Callable[..., Any]) -> None:
     desk = hybrid(sim={"speed": 200})
     assert desk.run("run", desk.job, "--detach").code == 5
