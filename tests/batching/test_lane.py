@@ -508,6 +508,13 @@ def test_a_small_job_does_not_linger(tmp_path: Path) -> None:
     assert world.clock.now() < 200.0
 
 
+def test_results_are_stored_before_their_shard_is_off_the_record(tmp_path: Path) -> None:
+    """Else a machine that loses its power in between has neither, and pays for them again."""
+    world = World(tmp_path, 25)
+    world.run()
+    assert list(world.owed.values()) == [set()] * 3
+
+
 def test_no_more_batches_at_once_than_are_allowed(tmp_path: Path) -> None:
     world = World(tmp_path, 100)
     most = 0
