@@ -70,7 +70,7 @@ def detached(requests: int, batches: int) -> RunStopped:
     """All that is left is in batches, and the user did not want to wait for them."""
     return RunStopped(
         f"{requests} requests are in {_count(batches, 'batch', 'batches')}, to go on without this process",
-        code="E0540",
+        code="E0550",
         exit_code=5,
         hint="run the same command again to collect them; `--cancel-batches` ends them and keeps what has finished",
     )
@@ -84,7 +84,7 @@ def batches_cancelled(left: int) -> RunStopped:
     """The user wanted all batches ended."""
     return RunStopped(
         f"all batches are ended, and {left} requests have no answer",
-        code="E0541",
+        code="E0551",
         exit_code=5,
         hint="run the job without `--cancel-batches` to send them again",
     )
@@ -94,7 +94,7 @@ def batch_trouble(provider: str, failure: ProviderError) -> RunStopped:
     """Something is wrong with a batch that nobody but the user can mend."""
     return RunStopped(
         f"a batch of provider {provider!r} has come to nothing: {failure.message} ({failure.code})",
-        code="E0542",
+        code="E0552",
         exit_code=5,
         hint="check the key, the project and the account, then run the same command again; `--cancel-batches` lets go "
         "of a batch that is gone, and its requests are sent, and may be paid, again by the next run",

@@ -605,7 +605,7 @@ def test_batches_that_are_refused_whatever_is_in_them_stop_the_run(tmp_path: Pat
     world.provider.spoils = frozenset(range(64))
     stopped = world.run()
     assert stopped is not None
-    assert (stopped.code, stopped.exit_code) == ("E0542", 5)
+    assert (stopped.code, stopped.exit_code) == ("E0552", 5)
     assert len(world.provider.batches) < 12
     assert not world.results
 
@@ -642,7 +642,7 @@ def test_detach_leaves_when_all_that_is_left_is_away_and_the_next_run_collects(t
     world = World(tmp_path, 25)
     stopped = world.run(detach=True)
     assert stopped is not None
-    assert (stopped.code, stopped.exit_code) == ("E0540", 5)
+    assert (stopped.code, stopped.exit_code) == ("E0550", 5)
     assert "25 requests are in 3 batches" in stopped.message
     assert world.clock.now() < 60
     assert not world.results
@@ -656,7 +656,7 @@ def test_batches_are_cancelled_on_demand_and_what_is_done_is_kept(tmp_path: Path
     world.run(detach=True)
     stopped = world.run(cancel=True)
     assert stopped is not None
-    assert (stopped.code, stopped.exit_code) == ("E0541", 5)
+    assert (stopped.code, stopped.exit_code) == ("E0551", 5)
     kept = len(world.results)
     assert 0 <= kept < 20
     assert sum(world.provider.done.values()) == kept

@@ -110,7 +110,7 @@ def test_batches_are_ended_on_demand(hybrid: Callable[..., Any]) -> None:
     assert desk.run("run", desk.job, "--detach").code == 5
     ended = desk.run("run", desk.job, "--cancel-batches", "--json")
     assert ended.code == 5, ended.err
-    assert "E0541" in ended.err
+    assert "E0551" in ended.err
     kept = ended.summary["succeeded"]
     assert URGENT <= kept < ROWS
     assert len(desk.records()) == kept
@@ -139,7 +139,7 @@ def test_an_interrupt_leaves_batches_running(hybrid: Callable[..., Any]) -> None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert b"32 requests are in 1 batches: those go on, and the next run collects them" in err
+    assert b"32 requests are in 1 batch, to go on without this process; the next run collects them" in err
     assert not books(desk)["operations"].get("batches.cancel")
 
 

@@ -377,7 +377,7 @@ class TestBatchesThatStall:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130, err
-        assert "18 requests are in 3 batches: those go on, and the next run collects them\n" in err
+        assert "18 requests are in 3 batches, to go on without this process; the next run collects them\n" in err
         self.check_under_way(world)
         assert world.run("--cancel-batches")[0] == 5
         finish(world, 0)

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Final
 
 from promptmill._run import Run
-from promptmill.cli.terminal import tell
+from promptmill.cli.terminal import counted, tell
 from promptmill.errors import RunStopped
 
 INTERRUPT_GRACE: Final = 30.0
@@ -40,7 +40,8 @@ class StagedStop:
             grace, flight = _GRACE[name], now.in_flight
             tell(f"stopping: waiting up to {grace:.0f} s for {flight} calls in flight; again to cancel them")
             if now.away:
-                tell(f"{now.away} requests are in {now.batches} batches: those go on, and the next run collects them")
+                batches = counted(now.batches, "batch", "batches")
+                tell(f"{now.away} requests are in {batches}, to go on without this process; the next run collects them")
             self._call(lambda: self._run.stop(reason, grace=_GRACE[name]))
         elif self._count == 2:
             tell("cancelling the calls in flight; again to leave at once")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptmill.cli.terminal import emit, safe
+from promptmill.cli.terminal import counted, emit, safe
 from promptmill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def _lines(one: RunStatus) -> Iterator[str]:
     if one.state == "running" and one.owner:
         yield f"  in the hands of {one.owner}"
     for batches in one.batches:
-        yield f"  {batches.requests:,} requests are in {len(batches.handles):,} batches of {batches.provider}"
+        number = len(batches.handles)
+        yield f"  {batches.requests:,} requests are in {counted(number, 'batch', 'batches')} of {batches.provider}"
     for sink in one.sinks:
         if sink.behind:
             yield f"  {sink.name}: {sink.behind:,} results behind"
