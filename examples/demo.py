@@ -1,4 +1,5 @@
-"""The demonstration: a real model in this process, then a hundred calls one at a time against all at once.
+"""The demonstration: a real model in this process, a hundred calls one at a time against all at once, and a job whose
+urgent part is answered at once and the rest at half the price.
 
 Run it with ``make demo``. It needs no key and costs nothing. Everything it does is done by commands that it prints and
 by the job files next to it; the copies it runs, and the answers, are in ``build/demo``.
@@ -27,6 +28,7 @@ def main() -> int:
     prepare()
     modelled = local_model()
     slow, fast = simulated()
+    cheap = hybrid()
     title("Done")
     say(f"It took {time.monotonic() - started:.0f} s.")
     say(f"The answers are in {shown(WORK / 'output')}, the job files in {shown(WORK)}.")
@@ -35,14 +37,15 @@ def main() -> int:
     say("  .venv/bin/promptmill init build/mine/job.yaml     a job file of your own to start from")
     say("  .venv/bin/promptmill plugins                      what is installed")
     say("  docs/tutorial/first-job.md                        the first job, step by step")
-    return 0 if slow and fast and modelled else 1
+    return 0 if slow and fast and cheap and modelled else 1
 
 
 def prepare() -> None:
     """Put the job files and their questions into the folder the demonstration works in."""
     WORK.mkdir(parents=True, exist_ok=True)
     shutil.copytree(EXAMPLES / "gsm8k", WORK / "gsm8k", dirs_exist_ok=True)
-    shutil.copy(EXAMPLES / "local.yaml", WORK)
+    for job in ("local.yaml", "hybrid.yaml"):
+        shutil.copy(EXAMPLES / job, WORK)
 
 
 def local_model() -> bool:
@@ -89,6 +92,16 @@ def simulated() -> tuple[dict[str, Any], dict[str, Any]]:
         say(f"  all at once    {fast['elapsed_s']:6.2f} s   {fast['succeeded']} answers")
         say(f"  ratio          {slow['elapsed_s'] / fast['elapsed_s']:6.0f}")
     return slow, fast
+
+
+def hybrid() -> dict[str, Any]:
+    """Two hundred questions: the short ones are urgent and realtime, the long ones go to batches at half the price."""
+    title("3. Two hundred questions: the short ones at once, the long ones in a batch at half the price")
+    with simulator("--latency", "200ms", "--tokens", "60..200", "--speed", "1000") as address:
+        say("A batch of this server takes seconds where a real one takes hours. What the job would come to:")
+        job = with_address("hybrid.yaml", address)
+        print(promptmill("plan", shown(job)).stdout, flush=True)
+        return run_job(job)
 
 
 @contextmanager

@@ -69,8 +69,9 @@ def test_the_cost_and_what_was_saved() -> None:
     assert "cost         $1.25" in lines(tally, total=1, elapsed=1.0)
     tally.request_finished(msgspec.structs.replace(ok("cheap"), cost_usd=0.05, tier="flex"))
     shown = lines(tally, total=2, elapsed=1.0)
-    assert "cost         $1.30, $0.050 less than all in realtime" in shown
-    assert [line.split()[-1] for line in shown[-2:]] == ["$0.050", "$1.25"]
+    assert "cost         $1.30, $0.050 (4 %) less than all in realtime" in shown
+    assert [line.split()[-4] for line in shown[-2:]] == ["$0.050", "$1.25"]
+    assert [line.split()[-1] for line in shown[-2:]] == ["flex", "realtime"]
 
 
 def test_only_the_commonest_codes_are_told() -> None:

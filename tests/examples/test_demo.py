@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,19 @@ def test_one_at_a_time_against_all_at_once(
     assert re.search(r"ratio +\d+", capsys.readouterr().out)
     again, _ = demo.simulated()
     assert again["succeeded"] == 6
+
+
+@pytest.mark.slow
+def test_the_long_questions_cost_half(demo: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    summary = demo.hybrid()
+    assert summary["succeeded"] == summary["total"] == 200
+    assert summary["by_provider"]["bulk"]["succeeded"] == 162
+    assert summary["saved_usd"] >= 0.4 * summary["cost_all_realtime_usd"]
+    records = [json.loads(line) for line in (tmp_path / "output" / "hybrid.jsonl").read_text("utf-8").split("\n")[:-1]]
+    assert len({one["id"] for one in records}) == 200
+    assert {(one["provider"], one["tier"]) for one in records} == {("fast", "realtime"), ("bulk", "batch")}
+    assert all((len(one["meta"]["question"]) < 151) == (one["tier"] == "realtime") for one in records)
+    assert "all realtime" in capfd.readouterr().err
 
 
 @pytest.mark.slow

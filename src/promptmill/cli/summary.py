@@ -26,23 +26,29 @@ def lines_of(summary: Summary, tally: Tally) -> Iterator[str]:
     yield f"throughput   {summary.requests_per_s:,.1f} requests/s"
     if summary.succeeded:
         yield f"cost         {_cost(summary)}"
-    yield from _table(summary.by_provider)
+    yield from _table(summary.by_provider, with_savings=bool(summary.saved_usd))
 
 
 def _cost(summary: Summary) -> str:
     unpriced = sum(one.unpriced for one in summary.by_provider.values())
     if summary.cost_usd is None:
         return f"not known for {unpriced:,} of {summary.succeeded:,} answers"
-    saved = f", {dollars(summary.saved_usd)} less than all in realtime" if summary.saved_usd else ""
-    return dollars(summary.cost_usd) + saved
+    if not summary.saved_usd or not summary.cost_all_realtime_usd:
+        return dollars(summary.cost_usd)
+    share = summary.saved_usd / summary.cost_all_realtime_usd
+    return f"{dollars(summary.cost_usd)}, {dollars(summary.saved_usd)} ({100 * share:.0f} %) less than all in realtime"
 
 
-def _table(providers: dict[str, ProviderSummary]) -> Iterator[str]:
+def _table(providers: dict[str, ProviderSummary], *, with_savings: bool) -> Iterator[str]:
+    """A line for each provider; where something was saved, also by what tier and against what."""
     if not providers:
         return
-    head = ("provider", "ok", "failed", "calls", "tokens in", "tokens out", "cost")
+    head: tuple[str, ...] = ("provider", "ok", "failed", "calls", "tokens in", "tokens out", "cost")
     rows = [head, *(_row(name, one) for name, one in providers.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    if with_savings:
+        more = [("all realtime", "saved", "tier"), *map(_savings, providers.values())]
+        rows = [row + added for row, added in zip(rows, more, strict=True)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     yield ""
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
@@ -53,3 +59,8 @@ def _row(name: str, one: ProviderSummary) -> tuple[str, ...]:
     numbers = (one.succeeded, one.failed, one.attempts, one.input_tokens, one.output_tokens)
     cost = "-" if one.cost_usd is None else dollars(one.cost_usd)
     return (name, *("-" if number is None else f"{number:,}" for number in numbers), cost)
+
+
+def _savings(one: ProviderSummary) -> tuple[str, ...]:
+    amounts = (one.cost_all_realtime_usd, one.saved_usd)
+    return (*("-" if amount is None else dollars(amount) for amount in amounts), ", ".join(one.by_tier))
