@@ -36,6 +36,13 @@ ROWS = {
     "check": "checking a job's input",
     "sink": "writing jsonl, synced every 5,000",
 }
+SHARD = {
+    "build": "writing a shard of a batch",
+    "write-json": "the same lines, read and written with json",
+    "collect": "taking in the results of a batch",
+    "read-json": "the same results, read with json",
+}
+SHARD_ROWS = 50_000
 ENGINE_REQUESTS = 50_000
 ROW_COUNT = 100_000
 LOOPS = ("asyncio", "uvloop")
@@ -56,6 +63,9 @@ def measure(core: int | None, rounds: int, scale: float, resume_rows: int = RESU
         for mode in ROWS:
             figures = processes.run("part_rows.py", mode, int(ROW_COUNT * scale), core=core)
             found.setdefault(f"rows/{mode}", []).append(figures)
+        for mode in SHARD:
+            figures = processes.run("part_shard.py", mode, int(SHARD_ROWS * scale), core=core)
+            found.setdefault(f"shard/{mode}", []).append(figures)
     return {
         "rounds": found,
         "each_us": {key: statistics.median(one["each_us"] for one in all_) for key, all_ in found.items()},
@@ -74,6 +84,9 @@ def table(found: Figures) -> Iterator[str]:
             rows.append((label, loop, f"{found['each_us'][key]:.1f}", f"{found['rate'][key]:,.0f}"))
     for mode, label in ROWS.items():
         key = f"rows/{mode}"
+        rows.append((label, "", f"{found['each_us'][key]:.1f}", f"{found['rate'][key]:,.0f}"))
+    for mode, label in SHARD.items():
+        key = f"shard/{mode}"
         rows.append((label, "", f"{found['each_us'][key]:.1f}", f"{found['rate'][key]:,.0f}"))
     yield from aligned(rows)
     yield ""

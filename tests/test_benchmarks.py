@@ -82,6 +82,17 @@ def test_every_measurement_of_rows_runs(mode: str) -> None:
     assert figures("part_rows.py", mode, 300)["rate"] > 0
 
 
+@pytest.mark.parametrize("mode", ["build", "write-json", "collect", "read-json"])
+def test_every_measurement_of_a_shard_runs(mode: str) -> None:
+    assert figures("part_shard.py", mode, 700)["mb_per_s"] > 0
+
+
+def test_urgent_questions_are_asked_beside_batches() -> None:
+    found = figures("part_hybrid.py", 100, 2)
+    assert found["ratio"] > 0
+    assert found["saved_share"] > 0
+
+
 def test_a_run_is_left_with_one_request_and_resumed() -> None:
     code = "import parts, json; print(json.dumps(parts._resume(None, 300)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
