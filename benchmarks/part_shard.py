@@ -34,19 +34,19 @@ def provider() -> OpenAIBatch:
     return OpenAIBatchOptions.model_validate(given).build(BuildContext(name="bench"))
 
 
-def items(count: int) -> list[Item]:
+def items(start: int, count: int) -> list[Item]:
     """Requests with some 500 bytes of text each, made GROUP at a time so that memory shows what a shard takes."""
     params = {"max_tokens": 256, "temperature": 0}
     return [
         Item(Request(id=f"q{at}", index=at, messages=(Message("user", measuring.prompt(at)),), params=params), ("b",))
-        for at in range(count)
+        for at in range(start, start + count)
     ]
 
 
 def build(folder: Path, count: int) -> OpenShard:
     filling = Filling(folder, provider(), lambda: TAG, lambda _: None)
     for start in range(0, count, GROUP):
-        group = items(GROUP)[: count - start]
+        group = items(start, min(GROUP, count - start))
         full, refused = filling.add(group, 0.0)
         if full or refused:
             raise SystemExit("the rows do not fit into one shard")
