@@ -12,6 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
+from promptmill import _stops as stops
 from promptmill._affordable import has_budget, refuse_unknown_costs
 from promptmill._cache import ResponseCache
 from promptmill._causes import only_cause
@@ -135,7 +136,11 @@ class PreparedJob:
                 await run.mill(pipeline, self._entries(run_plan, todo, journal, twins, cache), run_plan, on_start)
             else:
                 await run.deliver()
-            return await run.outcome(run_id)
+            outcome = await run.outcome(run_id)
+            if orders.cancel_batches and outcome.stopped is None and (left := todo.pending) and shelf.is_empty:
+                # Nothing was there to be ended, and that does not make the rest done.
+                return msgspec.structs.replace(outcome, stopped=stops.batches_cancelled(left))
+            return outcome
 
     def _entries(
         self, run_plan: RunPlan, todo: Plan, journal: Journal, twins: Twins, cache: ResponseCache | None
@@ -170,8 +175,9 @@ class PreparedJob:
         with suppress(StorageError):  # starting over is the way out of a journal that cannot be read
             count = _open_batches(directory / DATABASE)
         if count:
+            batches = stops.counted(count, "batch", "batches")
             raise UsageError(
-                f"{count} batches of this run are not collected, and `--fresh` would set them aside unseen",
+                f"{batches} of this run not collected yet, which `--fresh` would set aside unseen",
                 code="E0343",
                 hint="run the job without `--fresh` to collect them, or with `--cancel-batches` to end them first",
             )

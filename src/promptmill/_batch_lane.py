@@ -248,7 +248,7 @@ class BatchLane:
         """The shards that have waited for more requests long enough."""
         oldest, now = self._filling.oldest, self._clock.now()
         if self._hurry and (self._head or not self._queue):
-            self._hurry = False
+            self._hurry = self._head is not None  # what comes after it is not waited for either
             return await self._clock.blocking(self._filling.seal, now, 0.0)
         if oldest is not None and now >= oldest + self._spec.linger:
             return await self._clock.blocking(self._filling.seal, now, self._spec.linger)

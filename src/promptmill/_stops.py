@@ -69,15 +69,16 @@ def deadline() -> RunStopped:
 def detached(requests: int, batches: int) -> RunStopped:
     """All that is left is in batches, and the user did not want to wait for them."""
     return RunStopped(
-        f"{requests} requests are in {_count(batches, 'batch', 'batches')}, to go on without this process",
+        f"{requests} requests are in {counted(batches, 'batch', 'batches')}, to go on without this process",
         code="E0550",
         exit_code=5,
         hint="run the same command again to collect them; `--cancel-batches` ends them and keeps what has finished",
     )
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+def counted(number: int, one: str, many: str) -> str:
+    """``1 batch``, ``2 batches``."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def batches_cancelled(left: int) -> RunStopped:

@@ -755,6 +755,37 @@ def _full() -> None:
     raise StorageError("the disk is full", code="E0602")
 
 
+@pytest.mark.parametrize("code", ["results_gone", "forbidden"])
+def test_only_results_that_are_gone_fail_their_rows(tmp_path: Path, code: str) -> None:
+    async def refuse(handle: str, directory: Path) -> Sequence[Path]:
+        raise Permanent("no", code=code, http_status=404)
+
+    world = World(tmp_path, 5)
+    real, world.provider.download = world.provider.download, refuse  # type: ignore[method-assign]
+    stopped = world.run()
+    if code == "results_gone":
+        assert stopped is None
+        assert {one.error.code for one in world.results.values() if one.error} == {"results_gone"}
+        return
+    assert stopped is not None
+    assert stopped.code == "E0552"
+    assert not world.results
+    world.provider.download = real  # type: ignore[method-assign]
+    assert world.run() is None
+    world.check()
+    assert set(world.provider.done.values()) == {1}
+
+
+def test_batches_in_turns_do_not_linger(tmp_path: Path) -> None:
+    world = World(tmp_path, 40)
+    world.provider.answering = lambda index, nth: Response(
+        text="x", tier="batch", usage=Usage(input_tokens=1, output_tokens=1)
+    )
+    assert world.run(caps={"run": 15 * WORST / 2}, linger=100_000.0) is None
+    world.check()
+    assert world.clock.now() < 10_000
+
+
 ENDINGS = st.builds(
     Ending,
     state=st.sampled_from(["completed", "completed", "expired", "cancelled", "failed"]),

@@ -17,6 +17,9 @@ from promptmill.models import PRIORITIES, Response
 
 GROUP: Final = 500
 
+RESULTS_GONE: Final = "results_gone"
+"""The provider's word that there is nothing to fetch any more; any other refusal may be mended, and stops the run."""
+
 IsDone: TypeAlias = Callable[[int], bool]
 """Whether there is a result for the input row with this index, from an earlier process."""
 
@@ -39,12 +42,14 @@ class Collection:
         """Fetch the results and yield those that are final: answers, and failures that another try would not mend.
 
         Raises:
-            ProviderError: AuthFailed or QuotaExhausted.
+            ProviderError: the results cannot be fetched, and may be later.
             StorageError: they cannot be stored, or the requests of the shard cannot be read.
         """
         try:
             paths = await self._desk.fetch(self._status.handle, results_directory(self._shard.shard))
         except Permanent as failure:
+            if failure.code != RESULTS_GONE:
+                raise
             # The answers were paid for and cannot be had any more: only the user can say whether to pay again.
             gone = Permanent(failure.message, code=failure.code, http_status=failure.http_status)
             async for item, _ in items_of(self._shard, range(self._shard.shard.requests), self._is_done, self._clock):

@@ -11,7 +11,8 @@ from types import FrameType
 from typing import Any, Final
 
 from promptmill._run import Run
-from promptmill.cli.terminal import counted, tell
+from promptmill._stops import counted
+from promptmill.cli.terminal import tell
 from promptmill.errors import RunStopped
 
 INTERRUPT_GRACE: Final = 30.0

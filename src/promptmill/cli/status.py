@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptmill.cli.terminal import counted, emit, safe
+from promptmill._stops import counted
+from promptmill.cli.terminal import emit, safe
 from promptmill.hookspecs import hookimpl
 
 if TYPE_CHECKING:

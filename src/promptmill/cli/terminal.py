@@ -21,11 +21,6 @@ def safe(text: str) -> str:
     )
 
 
-def counted(number: int, one: str, many: str) -> str:
-    """``1 batch``, ``2 batches``."""
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def tell(text: str = "", *, stream: TextIO | None = None) -> None:
     """Print a line for people on stderr. Never fails: a closed or narrow terminal is no reason to lose a run."""
     out = stream or sys.stderr
