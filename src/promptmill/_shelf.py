@@ -86,9 +86,9 @@ async def open_shelf(journal: Journal) -> JournalShelf:
     Raises:
         StorageError: a shard's requests cannot be read.
     """
-    records = await journal.ask(Store.shards)
-    done = await journal.ask(_finished)
-    left = [one for one in records if one.is_open]
+    left = [one for one in await journal.ask(Store.shards) if one.is_open]
+    # Only what is in a batch may have a result that nobody must count again; a million rows take half a second.
+    done = await journal.ask(_finished) if left else bytearray()
     shards = await to_thread.run_sync(_read_all, journal.directory / DIRECTORY, left, done)
     book = {record.provider: JournalBook(journal, record.provider) for record, _ in shards}
     for record, shard in shards:
