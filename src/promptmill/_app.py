@@ -131,8 +131,7 @@ class PreparedJob:
                 twins = await self._twins(todo, journal, shelf)
                 cache = await self._cache(stack)
                 pipeline = self._pipeline([*observers, twins, *([cache] if cache else [])])
-                run_plan = await self._run_plan(orders, journal, run_id, todo, shelf)
-                run_plan = msgspec.structs.replace(run_plan, all_read=lambda: twins.all_read)
+                run_plan = await self._run_plan(orders, journal, run_id, todo, shelf, twins)
                 await run.mill(pipeline, self._entries(run_plan, todo, journal, twins, cache), run_plan, on_start)
             else:
                 await run.deliver()
@@ -153,7 +152,7 @@ class PreparedJob:
         return feed(rows, twins, cache, router, lambda request, one: journal.received(request, one, b""))
 
     async def _run_plan(
-        self, orders: Orders, journal: Journal, run_id: str, todo: Plan, shelf: JournalShelf
+        self, orders: Orders, journal: Journal, run_id: str, todo: Plan, shelf: JournalShelf, twins: Twins
     ) -> RunPlan:
         deadlines = await deadlines_of(journal, self.job.deadline_s, self.job.routes, self._clock)
         return RunPlan(
@@ -164,6 +163,7 @@ class PreparedJob:
             due=deadlines.job,
             dues=deadlines.routes,
             detach=orders.detach,
+            all_read=lambda: twins.all_read,
             cancel=orders.cancel_batches,
         )
 

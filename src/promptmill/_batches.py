@@ -7,7 +7,6 @@ results are still to come.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -353,7 +352,7 @@ class Batches:
         with anyio.CancelScope() as scope:
             self._waits.add(scope)
             try:
-                if self._closed and not self._spec.cancel:
+                if self._closed:
                     scope.cancel()
                 yield
             finally:
@@ -366,7 +365,7 @@ class Batches:
     async def _wait_for_change(self, seconds: float) -> None:
         changed = self._changed
         if not self._closed:
-            with anyio.move_on_after(None if seconds == math.inf else seconds):
+            with anyio.move_on_after(seconds):
                 await changed.wait()
 
 
