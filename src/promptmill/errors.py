@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from promptmill.models import ErrorInfo, Result
+from promptmill.models import ErrorInfo, LimitReading, Result
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -172,9 +172,12 @@ class ProviderError(PromptmillError):
         http_status: the status of the reply, when there was one.
         retry_after: seconds the provider asks to wait, when it said so.
         request_id: the provider's name for the call.
+
+    ``limits`` may be set to what the provider says of its rate limits with the refusal.
     """
 
     default_code = "provider_error"
+    limits: tuple[LimitReading, ...] = ()
     retryable: ClassVar[bool] = False
     """Whether the same request may succeed later."""
 

@@ -118,12 +118,31 @@ class TokenEstimate(msgspec.Struct, frozen=True):
     output_tokens: int | None = None
 
 
+LimitedThing: TypeAlias = Literal["requests", "tokens", "input_tokens", "output_tokens"]
+
+
+class LimitReading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider says of one of its limits, with an answer or a refusal. None: it does not say.
+
+    ``window`` is the seconds the limit is for (60.0 for one a minute), ``limit`` the most in a window, ``remaining``
+    what was left of it when the provider took the request, that request counted, and ``reset_in`` the seconds from then
+    until all of it is there again.
+    """
+
+    what: LimitedThing
+    window: float | None = None
+    limit: float | None = None
+    remaining: float | None = None
+    reset_in: float | None = None
+
+
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider brings back for one request.
 
     ``finish_reason`` is ``stop``, ``length``, ``content_filter``, ``tool_calls`` or ``refusal``; reasons nobody has
     mapped yet pass through. ``body`` is the raw response body when there was one. ``model`` and ``tier`` are what
-    the provider says it used.
+    the provider says it used. ``limits`` is what it says of its rate limits. ``first_byte_s`` are the seconds from
+    sending the request to the first byte of the answer, where the provider measures them.
     """
 
     text: str | None
@@ -133,6 +152,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = UNKNOWN_USAGE
     request_id: str | None = None
     body: bytes = b""
+    limits: tuple[LimitReading, ...] = ()
+    first_byte_s: float | None = None
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
