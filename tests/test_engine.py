@@ -423,7 +423,7 @@ def test_a_queue_that_cannot_be_read_stops_the_run_and_keeps_what_is_paid() -> N
         def fail() -> None:
             raise StorageError("the disk is gone", code="E0620")
 
-        engine.lanes["a"]._queue.popleft = fail  # type: ignore[method-assign]
+        engine.lanes["a"]._waiting._queue.popleft = fail  # type: ignore[method-assign]
 
     bench.run(entries(100), during=breaks)
     assert bench.engine.stopped is not None
@@ -444,7 +444,7 @@ def test_a_plugin_that_breaks_its_contract_costs_its_request_only(what: str) -> 
             response = await super().complete(request, timeout=timeout)
             return None if what == "complete" and request.index == 3 else response  # type: ignore[return-value]
 
-    bench = Bench({"a": Sloppy(after(1.0))}, concurrency=4, limits={"rpm": 60_000.0})
+    bench = Bench({"a": Sloppy(after(1.0))}, concurrency=4, limits={"tpm": 6e9})
     bench.run(entries(20))
     assert bench.engine.stopped is None
     assert len(bench.delivered) == 20
@@ -459,16 +459,30 @@ def test_an_unreachable_provider_with_a_fallback_does_not_stop_the_run() -> None
     assert [one.provider for one in bench.delivered] == ["b"] * 20
 
 
-def test_a_lost_connection_later_on_is_an_ordinary_failure() -> None:
+def test_a_connection_lost_later_on_is_waited_for_and_fails_nothing() -> None:
+    async def answer(request: Request) -> str:
+        if 10 <= bench.clock.now() <= 1000:
+            raise NeverSent("refused")
+        await anyio.sleep(1)
+        return "x"
+
+    bench = Bench({"a": Fake(answer)}, concurrency=1, policy=Policy(attempts=3, delay=10.0))
+    bench.run(entries(20))
+    assert [one.status for one in bench.delivered] == ["ok"] * 20
+    assert bench.engine.stopped is None
+
+
+def test_a_connection_lost_for_an_hour_stops_the_run_and_fails_nothing() -> None:
     async def answer(request: Request) -> str:
         if request.index >= 10:
             raise NeverSent("refused")
         return "x"
 
-    bench = Bench({"a": Fake(answer)}, concurrency=1, policy=Policy(attempts=20, delay=10.0))
+    bench = Bench({"a": Fake(answer)}, concurrency=1, policy=Policy(attempts=3, delay=10.0))
     bench.run(entries(12))
-    assert [one.status for one in bench.delivered].count("failed") == 2
-    assert bench.engine.stopped is None
+    assert [one.status for one in bench.delivered] == ["ok"] * 10
+    assert bench.engine.stopped is not None
+    assert bench.engine.stopped.code == "E0522"
 
 
 def test_too_many_failures_stop_the_run_after_the_minimum() -> None:
@@ -702,7 +716,7 @@ def test_a_provider_that_asks_to_wait_is_left_alone_by_all() -> None:
     bench = Bench({"a": Fake(answer)}, concurrency=1, policy=Policy(delay=20.0))
     bench.run(entries(5))
     assert times[0] == 0.0
-    assert times[1] == pytest.approx(20.0)
+    assert 20.0 <= times[1] <= 22.0
     assert bench.ids[0] == "0"  # it has waited longest
 
 
@@ -789,3 +803,19 @@ def test_several_failures_at_once_are_told_as_the_first_and_bugs_as_they_are() -
     assert only_cause(ExceptionGroup("", [ExceptionGroup("", [lost]), RunLocked("so it is")])) is lost
     mixed = ExceptionGroup("", [lost, bug])
     assert only_cause(mixed) is mixed
+
+
+class Ticking(VirtualClock):
+    """Time goes on between any two looks at it, as it does in reality."""
+
+    def now(self) -> float:
+        self._advance(1e-7)
+        return super().now()
+
+
+def test_a_wait_that_is_over_before_it_begins_is_no_wait() -> None:
+    bench = Bench({"a": Fake(after(0.001))}, limits={"rpm": 60_000.0}, concurrency=3)
+    bench.clock = Ticking()
+    took = bench.run(entries(2_000))
+    assert [one.ok for one in bench.delivered] == [True] * 2_000
+    assert took < 5

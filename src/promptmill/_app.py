@@ -294,6 +294,7 @@ class Execution:
             done_before=todo.finished,
             elapsed=run.elapsed if run else 0.0,
             resumable=stopped is not None or finished < todo.input.rows,
+            traffic=run.traffic() if run else None,
         )
         rejected = sum(projection.rejected for projection in self._projections)
         return Outcome(summary=summary, tally=tally, stopped=stopped, rejected=rejected)

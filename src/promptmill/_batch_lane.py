@@ -25,6 +25,7 @@ from promptmill._batching import (
     items_of,
     new_tag,
 )
+from promptmill._channel import Traffic
 from promptmill._queue import LaneQueue, Queued
 from promptmill._work import BatchOutcome, Pricer, Work
 from promptmill.batch import BatchProvider
@@ -165,8 +166,21 @@ class BatchLane:
         """Queue a request for another batch."""
         self.put(Queued(work.request, work.chain, work.attempts, work.lane_attempts, work.due))
 
-    def pause(self, seconds: float) -> None:
-        """Nothing to do: each call waits as long as it was asked to."""
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic()
+
+    @property
+    def concurrency(self) -> int:
+        return 0
+
+    @property
+    def rests_for(self) -> float:
+        return 0.0
+
+    def silent_for(self) -> float:
+        """A batch takes its time: never."""
+        return 0.0
 
     def all_fed(self) -> None:
         """Nothing more comes from the input, so no shard need wait for it."""

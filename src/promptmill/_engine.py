@@ -21,8 +21,10 @@ import anyio
 from promptmill import _stops as stops
 from promptmill._batch_lane import BatchLaneSpec
 from promptmill._causes import only_cause
+from promptmill._channel import rests_for_good, rests_for_long
 from promptmill._delivery import Consumer, Delivery
-from promptmill._engine_spec import EngineSpec, Entry, StopWhen
+from promptmill._engine_spec import EngineSpec, Entry
+from promptmill._lane_totals import LaneTotals
 from promptmill._observers import Audience
 from promptmill._queue import Queued
 from promptmill._results import failed_result, ok_result
@@ -36,7 +38,6 @@ from promptmill.errors import (
     QuotaExhausted,
     RunStopped,
     StorageError,
-    Throttled,
 )
 from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Retry
 from promptmill.models import Request, Response, Result
@@ -47,11 +48,17 @@ UNREACHABLE_SECONDS: Final = 5.0
 BROKEN_IN_A_ROW: Final = 20
 """A plugin that raises on this many requests in a row is broken, and the run is stopped."""
 
+UNREACHABLE_AGAIN_SECONDS: Final = 30.0
+"""Wait for a provider that was reached before, when the policy has given up and there is no other."""
+
+PATIENCE_SECONDS: Final = 3600.0
+"""A provider that has answered nothing for so long ends the run, with nothing marked failed."""
+
 GRACE_SECONDS: Final = 30.0
 """How long calls in flight may take to finish after a stop: they are paid already."""
 
 
-class Engine:
+class Engine(LaneTotals):
     """Runs requests once. Make a new one for the next run."""
 
     def __init__(self, spec: EngineSpec, consumer: Consumer | None = None) -> None:
@@ -61,7 +68,7 @@ class Engine:
         self._purse = spec.purse
         self._audience = Audience(spec.observers)
         self._room = anyio.Event()
-        self.lanes: dict[str, AnyLane] = {one.name: one.lane(self, spec.clock, self._make_room) for one in spec.lanes}
+        self.lanes = {one.name: one.lane(self, spec.clock, self._make_room) for one in spec.lanes}
         self._delivery = Delivery(
             spec.sinks,
             on_failure=self.storage_failed,
@@ -83,26 +90,6 @@ class Engine:
         self._spent_up: RunStopped | None = None
         """Set when there is no money for what is left: nothing more is sent, and what is under way is waited for."""
         self._collecting = sum(isinstance(one, BatchLaneSpec) for one in spec.lanes)
-
-    @property
-    def away(self) -> int:
-        """Requests in batches that a provider has."""
-        return sum(lane.away for lane in self.lanes.values())
-
-    @property
-    def batches(self) -> int:
-        """Batches that a provider has."""
-        return sum(lane.batches for lane in self.lanes.values())
-
-    @property
-    def in_flight(self) -> int:
-        """Calls being made now."""
-        return sum(lane.in_flight for lane in self.lanes.values())
-
-    @property
-    def retrying(self) -> int:
-        """Requests waiting for another attempt."""
-        return sum(lane.retrying for lane in self.lanes.values())
 
     async def run(self, entries: AsyncIterator[Sequence[Entry]]) -> None:
         """Take every request to its result, or until stopped; :attr:`stopped` tells which.
@@ -272,23 +259,35 @@ class Engine:
             else:
                 lane.reached = lane.reached or not isinstance(failure, NeverSent)
                 elapsed = self._clock.now() - (work.started or 0.0)
-                decision = self._spec.policy.decide(failure, work.lane_attempts, elapsed)
+                attempts = work.unsent if isinstance(failure, NeverSent) else work.lane_attempts
+                decision = self._spec.policy.decide(failure, attempts, elapsed)
         if isinstance(decision, Retry) and lane.too_late(work):
             decision = Fallback()
+        if isinstance(decision, Fallback) and len(work.chain) == 1 and latency is not None:
+            decision = self._last_way_out(lane, work, failure)
         self._tell_attempt_failed(lane, work, failure, latency, decision)
-        if isinstance(decision, Retry):
-            if isinstance(failure, Throttled) and failure.retry_after is not None:
-                lane.pause(decision.after)
+        if lane.silent_for() >= PATIENCE_SECONDS and len(work.chain) == 1:
+            self.stop(stops.silent(lane.name, failure))
+        elif isinstance(decision, Retry):
             lane.retry(work, decision.after)
         elif isinstance(decision, Fallback) and len(work.chain) > 1:
             chain = work.chain[1:]
             self.lanes[chain[0]].resume(Work(request=work.request, chain=chain, attempts=work.attempts, due=work.due))
-        elif isinstance(failure, QuotaExhausted):
+        elif isinstance(failure, QuotaExhausted) or rests_for_good(failure):
             self.stop(stops.quota(lane.name, failure))
         elif isinstance(failure, NeverSent) and not lane.reached:
             self.stop(stops.unreachable(lane.name, failure))
         else:
             await self._fail(lane, work, failure, latency)
+
+    def _last_way_out(self, lane: AnyLane, work: Work, failure: ProviderError) -> Decision:
+        """The policy would go elsewhere and there is nowhere: a request is not failed for what is not its fault."""
+        if isinstance(failure, NeverSent) and lane.reached:
+            return Retry(UNREACHABLE_AGAIN_SECONDS)
+        if rests_for_long(failure) and not rests_for_good(failure):
+            work.started = None  # the patience of a policy is for a provider that throttles, not for one that rests
+            return Retry(0.0)
+        return Fallback()
 
     async def broke(self, lane: AnyLane, work: Work, error: BaseException, latency: float | None) -> None:
         """The provider raised something that is no ProviderError: its bug, this request's bad luck."""
@@ -317,12 +316,9 @@ class Engine:
             self._audience.tell(lambda observer: observer.request_finished(result))
         self._end_if_done()
         limit = self._spec.stop_when
-        if limit and not self._stopping.is_set() and self._failed_more_than(limit):
+        if limit and not self._stopping.is_set() and limit.is_passed(self.failed_count, self.finished):
             self.stop(stops.failure_rate(self.failed_count, self.finished, limit.failure_rate))
         await self._delivery.put(result)
-
-    def _failed_more_than(self, limit: StopWhen) -> bool:
-        return self.finished >= limit.after and self.failed_count / self.finished > limit.failure_rate
 
     def _unreachable(self, lane: AnyLane, work: Work) -> bool:
         """Whether the provider has never been reached, for long enough, with nowhere else to go."""

@@ -25,6 +25,9 @@ class StopWhen(msgspec.Struct, frozen=True):
     failure_rate: float
     after: int = 50
 
+    def is_passed(self, failed: int, finished: int) -> bool:
+        return finished >= self.after and failed / finished > self.failure_rate
+
 
 class Ledger(Protocol):
     """Keeps book of calls, so that a killed process leaves behind what it knew. Each call returns at once."""

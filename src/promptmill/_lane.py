@@ -8,45 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from promptmill._queue import LaneQueue, Queued
-from promptmill._quota import Pacer
+from promptmill._channel import Channel, Passage, Traffic
+from promptmill._concurrency import MOST, Adaptive, Fixed
+from promptmill._pacing import Pacer
+from promptmill._queue import Queued
 from promptmill._ratecap import RateCap
-from promptmill._retry import BackoffHeap
+from promptmill._waiting import LEAST_AHEAD, Waiting
 from promptmill._work import Outcome, Pricer, Work
 from promptmill.clock import Clock
-from promptmill.errors import Permanent, ProviderError, QuotaExhausted, StorageError, Transient
+from promptmill.errors import NeverSent, Permanent, ProviderError, QuotaExhausted, StorageError, Throttled, Transient
 from promptmill.interfaces import RealtimeProvider
 from promptmill.models import Request, Response, Tier, TokenEstimate, Usage
 
 QUEUE_AHEAD = 2
 """Requests kept ready for each worker; below that the lane is hungry and the feeder reads on."""
 
-LEAST_AHEAD = 64
-
-BACKOFF_AHEAD = 4
-"""Requests that may wait for another attempt, for each worker; with more, no new one is begun. An outage then costs
-as many calls as there are workers, not as many as there are requests, and memory stays bounded."""
-
+QUEUE_MEMORY = 512
+"""Requests of each priority that are kept in memory at least, times two."""
 
 ASSUMED_LATENCY_S = 5.0
 """Seconds a call is taken to last before one has been made."""
 
-NEW_SHARE = 0.1
-"""The weight of each call in the running mean of latencies."""
-
 
 class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider and how to use it. ``timeout`` in seconds a call; ``limits`` by name as in ``options.Limits``."""
+    """A provider and how to use it. ``timeout`` in seconds a call; ``limits`` by name as in ``options.Limits``;
+    without ``concurrency`` it is found out, up to ``most``."""
 
     name: str
     provider: RealtimeProvider
-    concurrency: int
+    concurrency: int | None = None
+    most: int = MOST
     timeout: float
     limits: Mapping[str, float] = {}
     calls_per_second: float | None = None
@@ -62,31 +60,49 @@ class Lane:
     def __init__(self, spec: LaneSpec, outcome: Outcome, clock: Clock, on_hungry: Callable[[], None]) -> None:
         self.name = spec.name
         self.provider = spec.provider
-        self.concurrency = spec.concurrency
-        self.in_flight = 0
         self.reached = False
         """Whether the provider has ever answered anything."""
         self.unreached_since: float | None = None
         self.exhausted: QuotaExhausted | None = None
+        self._channel = _channel_of(spec, clock, outcome.warn)
         self._price = spec.price
         self._timeout = spec.timeout
         self._outcome = outcome
         self._clock = clock
         self._on_hungry = on_hungry
-        self._low_water = max(QUEUE_AHEAD * spec.concurrency, LEAST_AHEAD)
-        self._most_retrying = max(BACKOFF_AHEAD * spec.concurrency, LEAST_AHEAD)
-        self._paused_until = -math.inf
-        self._queue = LaneQueue(memory=2 * self._low_water)
-        self._backoff: BackoffHeap[Work] = BackoffHeap()
-        self._pacer = Pacer(spec.limits, clock)
+        self._waiting = Waiting(memory=2 * max(self._low_water, QUEUE_MEMORY))
         self._rate_cap = RateCap(spec.calls_per_second) if spec.calls_per_second else None
         self._turn = anyio.Lock(fast_acquire=True)
         self._changed = anyio.Event()
+        self._waits_for_calls = False
         self._group: TaskGroup | None = None
         self._workers = 0
         self._idle = 0
         self._closed = False
-        self._latency: float | None = None
+
+    @property
+    def in_flight(self) -> int:
+        return self._channel.in_flight
+
+    @property
+    def concurrency(self) -> int:
+        """Calls that may be in flight now."""
+        return self._channel.concurrency.limit
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._channel.traffic()
+
+    @property
+    def rests_for(self) -> float:
+        return max(self._channel.pacer.resting_until - self._clock.now(), 0.0)
+
+    def silent_for(self) -> float:
+        return self._channel.silent_for()
+
+    @property
+    def _low_water(self) -> int:
+        return max(QUEUE_AHEAD * self.concurrency, LEAST_AHEAD)
 
     @property
     def held(self) -> int:
@@ -104,7 +120,7 @@ class Lane:
     @property
     def hungry(self) -> bool:
         """Whether more requests should be read for it."""
-        return len(self._queue) < self._low_water
+        return self._waiting.new < self._low_water
 
     @property
     def busy(self) -> int:
@@ -113,12 +129,12 @@ class Lane:
     @property
     def retrying(self) -> int:
         """Requests that wait for their next attempt."""
-        return len(self._backoff)
+        return self._waiting.retrying
 
     @property
     def queued(self) -> int:
         """Requests that wait for their first attempt here."""
-        return len(self._queue)
+        return self._waiting.new
 
     async def recall(self) -> None:
         """Nothing outlives a process here."""
@@ -129,28 +145,18 @@ class Lane:
 
     def put(self, queued: Queued) -> None:
         """Queue a request. Its chain begins with this lane's name."""
-        self._queue.append(queued)
+        self._waiting.put(queued)
         self._wake()
 
     def resume(self, work: Work) -> None:
-        """Take over a request that another lane gave up. It goes first: it has waited long enough.
-
-        When many wait already it is queued, where the disk holds what memory should not.
-        """
-        if len(self._backoff) < self._most_retrying:
-            self._backoff.push(work, self._clock.now())
-        else:
-            self._queue.append(Queued(work.request, work.chain, work.attempts, 0, work.due))
+        """Take over a request that another lane gave up. It goes first: it has waited long enough."""
+        self._waiting.put_first(work, self._clock.now(), self.concurrency)
         self._wake()
 
     def retry(self, work: Work, after: float) -> None:
         """Queue another attempt, due ``after`` seconds from now."""
-        self._backoff.push(work, self._clock.now() + after)
+        self._waiting.retry(work, self._clock.now() + after)
         self._wake()
-
-    def pause(self, seconds: float) -> None:
-        """Begin nothing for a while: the provider asked to be left alone, and means all calls alike."""
-        self._paused_until = max(self._paused_until, self._clock.now() + seconds)
 
     def all_fed(self) -> None:
         """Nothing to do: a request never waits for others."""
@@ -161,10 +167,10 @@ class Lane:
 
     def seconds_for(self, requests: int, tokens: int) -> float:
         """About how long so many more requests with so many tokens would take here."""
-        count = requests + len(self._queue) + len(self._backoff)
-        latency = ASSUMED_LATENCY_S if self._latency is None else self._latency
+        count = requests + len(self._waiting)
+        latency = ASSUMED_LATENCY_S if self._channel.latency is None else self._channel.latency
         each = TokenEstimate(tokens // max(requests, 1), 0)
-        return max(latency * (1 + count / self.concurrency), self._pacer.seconds_for(count, each))
+        return max(latency * (1 + count / self.concurrency), self._channel.pacer.seconds_for(count, each))
 
     def cost(self, usage: Usage, model: str | None, tier: Tier) -> float | None:
         """USD for an answer of this lane; None when it is not known."""
@@ -181,12 +187,11 @@ class Lane:
 
     def discard(self) -> None:
         """Drop what still waits; nothing of it was sent."""
-        self._queue.close()
+        self._waiting.close()
 
     def _wake(self) -> None:
         self._changed.set()
-        waiting = len(self._queue) + len(self._backoff)
-        if self._idle <= waiting and self._workers < self.concurrency and self._group and not self._closed:
+        if self._idle <= len(self._waiting) and self._workers < self.concurrency and self._group and not self._closed:
             self._workers += 1
             self._idle += 1
             self._group.start_soon(self._work, name=f"lane {self.name}")
@@ -204,35 +209,42 @@ class Lane:
         """The next request that may be sent now; None when the lane is closed."""
         async with self._turn:
             while not self._closed:
-                if self._paused_until > self._clock.now():
-                    await self._wait_for_change(self._paused_until)
+                if self._channel.full:
+                    await self._wait_for_change(math.inf)
+                    continue
+                if self.rests_for and not self._channel.ill:
+                    await self._wait_for_change(self._channel.pacer.resting_until)
                     continue
                 work = self._take()
                 if work is None:
-                    await self._wait_for_change(self._backoff.next_due)
+                    await self._wait_for_change(self._next_due())
                 elif await self._admit(work):
                     return work
             return None
 
     def _take(self) -> Work | None:
-        work = self._backoff.pop_due(self._clock.now())
-        if work is None and len(self._backoff) < self._most_retrying:
-            queued = self._queue.popleft()
-            if queued is not None:
-                work = Work(request=queued.request, chain=queued.chain, attempts=queued.attempts, due=queued.due)
-            if self.hungry:
-                self._on_hungry()
+        work = self._waiting.take(self._clock.now(), self.concurrency)
+        if self.hungry:
+            self._on_hungry()
         return work
 
+    def _next_due(self) -> float | None:
+        """When it is worth looking again; infinity when a retry is due that calls under way leave no room for."""
+        due = self._waiting.next_due
+        return math.inf if due is not None and due <= self._clock.now() and self.in_flight else due
+
     async def _wait_for_change(self, until: float | None) -> None:
+        """Wait until told of a change, or until then; infinity: until a call has come to its end."""
         if self._closed:
             return
         self._changed = anyio.Event()
-        if until is None:
+        self._waits_for_calls = until == math.inf
+        if until is None or self._waits_for_calls:
             await self._changed.wait()
         else:
             with anyio.move_on_after(max(until - self._clock.now(), 0.0)):
                 await self._changed.wait()
+        self._waits_for_calls = False
 
     async def _admit(self, work: Work) -> bool:
         """Wait until the limits let ``work`` go, and charge it. False when it may not go or the lane closed."""
@@ -245,9 +257,7 @@ class Lane:
             return False
         if self._rate_cap:
             await self._rate_cap.acquire()
-        if self._pacer:
-            return await self._pace(work)
-        return not self._closed
+        return await self._pace(work)
 
     async def _afford(self, work: Work) -> bool:
         """Wait until there is money for ``work``. False when there is none to come, or the lane closed."""
@@ -270,58 +280,92 @@ class Lane:
         return None
 
     async def _pace(self, work: Work) -> bool:
-        try:
-            estimate = self.provider.estimate(work.request)
-        except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
-            await self._outcome.broke(self, work, error, None)
-            return False
-        limit = self._pacer.oversized(estimate)
-        if limit is not None:
-            tokens = estimate.input_tokens + (estimate.output_tokens or 0)
-            message = f"about {tokens} tokens are more than the whole {limit} limit of provider {self.name!r}"
-            await self._outcome.failed(self, work, Permanent(message, code="over_limit"), None)
-            return False
-        while (wait := self._pacer.wait(estimate)) > 0:
+        pacer = self._channel.pacer
+        if pacer.counts_tokens:
+            try:
+                work.estimate = self.provider.estimate(work.request)
+            except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
+                await self._outcome.broke(self, work, error, None)
+                return False
+            limit = pacer.oversized(work.estimate)
+            if limit is not None:
+                tokens = work.estimate.input_tokens + (work.estimate.output_tokens or 0)
+                message = f"about {tokens} tokens are more than the whole {limit} limit of provider {self.name!r}"
+                await self._outcome.failed(self, work, Permanent(message, code="over_limit"), None)
+                return False
+        while (wait := self._channel.wait(work.estimate)) > 0:
+            if self._channel.ill and len(work.chain) > 1:
+                failure = Transient(f"provider {self.name!r} is left alone for a while", code="left_alone")
+                await self._outcome.failed(self, work, failure, None)
+                return False
             await self._wait_for_change(self._clock.now() + wait)
             if self._closed:
                 return False
-        self._pacer.charge(estimate)
         return not self._closed
 
     async def _attempt(self, work: Work) -> None:
+        retry = work.lane_attempts > 0 and not work.free
         work.attempts += 1
         work.lane_attempts += 1
         if not self._outcome.sending(self, work):
             return
-        started = self._clock.now()
         if work.started is None:
-            work.started = started
-        self.in_flight += 1
+            work.started = self._clock.now()
+        passage = self._channel.send(work.estimate)
+        self._waiting.retries.sent(retry)
+        try:
+            outcome = await self._call(work, passage)
+        finally:
+            self._waiting.retries.ended(retry)
+            if self._waits_for_calls:
+                self._changed.set()
+        await outcome
+        if self._workers < self.concurrency:
+            self._wake()
+
+    async def _call(self, work: Work, passage: Passage) -> Coroutine[Any, Any, None]:
+        """Make the call, and return what is to be done about how it ended."""
+        sent_at = passage.charge.sent_at
         try:
             with anyio.fail_after(self._timeout):
                 response = await self.provider.complete(work.request, timeout=self._timeout)
             if not isinstance(response, Response):
                 raise TypeError(f"complete() returned {type(response).__name__}, not a Response")
         except TimeoutError:
-            failure = Transient(f"no answer within {self._timeout:g} s", code="timeout")
-            outcome = self._outcome.failed(self, work, failure, self._clock.now() - started)
+            return self._failed(work, passage, Transient(f"no answer within {self._timeout:g} s", code="timeout"))
         except ProviderError as failure:
-            outcome = self._outcome.failed(self, work, failure, self._clock.now() - started)
+            return self._failed(work, passage, failure)
         except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
-            outcome = self._outcome.broke(self, work, error, self._clock.now() - started)
+            self._channel.dropped(passage)
+            return self._outcome.broke(self, work, error, self._clock.now() - sent_at)
         except asyncio.CancelledError as error:
+            self._channel.dropped(passage)
             if _is_cancelled():
                 raise
             # The provider's own: let through, it would end all workers without a word, and the run with them.
-            outcome = self._outcome.broke(self, work, error, self._clock.now() - started)
-        else:
-            self.reached = True
-            latency = self._clock.now() - started
-            self._latency = latency if self._latency is None else self._latency + NEW_SHARE * (latency - self._latency)
-            outcome = self._outcome.succeeded(self, work, response, latency)
-        finally:
-            self.in_flight -= 1
-        await outcome
+            return self._outcome.broke(self, work, error, self._clock.now() - sent_at)
+        except BaseException:
+            self._channel.dropped(passage)
+            raise
+        self.reached = True
+        return self._outcome.succeeded(self, work, response, self._channel.answered(passage, response))
+
+    def _failed(self, work: Work, passage: Passage, failure: ProviderError) -> Coroutine[Any, Any, None]:
+        latency = self._clock.now() - passage.charge.sent_at
+        self._channel.failed(passage, failure)
+        work.free = isinstance(failure, Throttled | NeverSent)
+        if isinstance(failure, NeverSent):
+            work.lane_attempts -= 1
+            work.unsent += 1
+        return self._outcome.failed(self, work, failure, latency)
+
+
+def _channel_of(spec: LaneSpec, clock: Clock, warn: Callable[[str], None]) -> Channel:
+    provider = spec.provider
+    pacer = Pacer(spec.limits, clock, charging=provider.charging, admission=provider.admission)
+    adaptive = spec.concurrency is None
+    concurrency = Adaptive(spec.most, queues=provider.queues) if adaptive else Fixed(spec.concurrency or 1)
+    return Channel(spec.name, pacer, concurrency, clock, warn)
 
 
 def _is_cancelled() -> bool:

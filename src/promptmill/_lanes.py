@@ -9,15 +9,13 @@ import msgspec
 
 from promptmill._batch_lane import BatchLaneSpec
 from promptmill._batching import Forgetful
+from promptmill._concurrency import MOST
 from promptmill._descriptors import most_connections
 from promptmill._lane import LaneSpec
 from promptmill.batch import BatchProvider
 from promptmill.errors import JobError
 from promptmill.interfaces import RealtimeProvider
 from promptmill.options import BatchProviderOptions, BuildContext, ProviderOptions
-
-DEFAULT_CONCURRENCY: Final = 16
-"""Calls in flight when neither the user nor the provider says how many."""
 
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds a call may take when its provider was given without options."""
@@ -45,14 +43,17 @@ def lane_of(name: str, given: Given, context: BuildContext, lanes: int) -> LaneS
 
 
 def _realtime_lane(name: str, provider: RealtimeProvider, options: ProviderOptions | None, lanes: int) -> LaneSpec:
+    most = _possible(MOST, lanes)
     if options is None:
-        concurrency = provider.concurrency or DEFAULT_CONCURRENCY
-        return LaneSpec(name=name, provider=provider, concurrency=concurrency, timeout=DEFAULT_TIMEOUT)
+        concurrency = provider.concurrency
+        return LaneSpec(name=name, provider=provider, concurrency=concurrency, most=most, timeout=DEFAULT_TIMEOUT)
+    wanted = options.max_concurrency or provider.concurrency
     limits = {key: limit for key, limit in options.limits.model_dump().items() if limit is not None}
     return LaneSpec(
         name=name,
         provider=provider,
-        concurrency=_possible(options.max_concurrency or provider.concurrency or DEFAULT_CONCURRENCY, lanes),
+        concurrency=None if wanted is None else _possible(wanted, lanes),
+        most=most,
         timeout=options.timeout,
         calls_per_second=limits.pop("rps", None),
         limits=limits,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Literal
 
 import msgspec
 
+from promptmill._channel import Traffic
 from promptmill._work import Pricer
 from promptmill.interfaces import AttemptFailed, Observer
 from promptmill.models import Result, Tier
@@ -81,10 +82,20 @@ class TierSummary(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
 
 
+class LearnedLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit a minute that the job does not have. ``source``: ``provider`` when it was told, else ``refusals``."""
+
+    name: str
+    limit: float
+    source: Literal["provider", "refusals"]
+
+
 class ProviderSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What one provider did. Tokens are None when it reported none.
 
     Money is that of the answers; it is None when one of them has no known cost, and ``unpriced`` is how many have none.
+    ``throttled`` are the calls it refused for a limit in this process, ``max_concurrency`` the most calls at once that
+    were found to be of use, where the job does not say how many.
     """
 
     succeeded: int = 0
@@ -98,6 +109,9 @@ class ProviderSummary(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: int = 0
     latency_s: LatencySummary = LatencySummary()
     by_tier: dict[str, TierSummary] = {}
+    throttled: int = 0
+    learned_limits: tuple[LearnedLimit, ...] = ()
+    max_concurrency: int | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,7 +231,7 @@ class _ProviderTally:
         price = self._price_of(result.provider or "")
         return price(result.usage, result.model, "realtime") if price else None
 
-    def summary(self) -> ProviderSummary:
+    def summary(self, traffic: Traffic) -> ProviderSummary:
         cost, all_realtime = self.money()
         return ProviderSummary(
             cost_usd=cost.total,
@@ -231,6 +245,12 @@ class _ProviderTally:
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             latency_s=self.latencies.summary(),
+            throttled=traffic.refusals,
+            learned_limits=tuple(
+                LearnedLimit(name=one.name, limit=round(one.limit, 1), source="provider" if one.told else "refusals")
+                for one in traffic.learned
+            ),
+            max_concurrency=traffic.concurrency,
         )
 
 
@@ -282,9 +302,18 @@ class Tally(Observer):
         if result.provider is not None:
             self._of(result.provider).add(result)
 
-    def summary(self, *, run_id: str, total: int, elapsed: float, resumable: bool, done_before: int = 0) -> Summary:
-        """Sum up. ``total`` is the number of inputs, ``elapsed`` the seconds of the run phase of this process, and
-        ``done_before`` the requests earlier processes had finished."""
+    def summary(
+        self,
+        *,
+        run_id: str,
+        total: int,
+        elapsed: float,
+        resumable: bool,
+        done_before: int = 0,
+        traffic: Mapping[str, Traffic] | None = None,
+    ) -> Summary:
+        """Sum up. ``total`` is the number of inputs, ``elapsed`` the seconds of the run phase of this process,
+        ``done_before`` the requests earlier processes had finished, and ``traffic`` that of the providers, by name."""
         finished = self.succeeded + self.failed + self.skipped - done_before
         money = [tally.money() for tally in self._providers.values()]
         cost, all_realtime = Money(one for one, _ in money), Money(one for _, one in money)
@@ -301,6 +330,9 @@ class Tally(Observer):
             cost_usd=cost.total,
             cost_all_realtime_usd=all_realtime.total,
             saved_usd=_saved(cost, all_realtime),
-            by_provider={name: tally.summary() for name, tally in sorted(self._providers.items())},
+            by_provider={
+                name: tally.summary((traffic or {}).get(name, Traffic()))
+                for name, tally in sorted(self._providers.items())
+            },
             resumable=resumable,
         )

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
+from promptmill._channel import Traffic
 from promptmill._delivery import Consumer
 from promptmill._engine import GRACE_SECONDS, Engine
 from promptmill._engine_spec import EngineSpec, Entry
@@ -31,6 +32,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     away: int = 0
     """Requests in batches that a provider has."""
     batches: int = 0
+    concurrency: int = 0
+    """Calls that may be in flight."""
+    rests_for: float = 0.0
+    """Seconds until a provider that asked for it may be used again."""
 
     @property
     def finished(self) -> int:
@@ -113,13 +118,25 @@ class Run:
             tokens=self.tally.tokens,
             away=self._engine.away,
             batches=self._engine.batches,
+            concurrency=self._engine.concurrency,
+            rests_for=self._engine.rests_for,
         )
 
     def summary(self) -> Summary:
         """The summary object. Call it when the run is over."""
         total = self._engine.fed if self.total is None else self.total
         finished = self._engine.finished
-        return self.tally.summary(run_id=self.run_id, total=total, elapsed=self.elapsed, resumable=finished < total)
+        return self.tally.summary(
+            run_id=self.run_id,
+            total=total,
+            elapsed=self.elapsed,
+            resumable=finished < total,
+            traffic=self.traffic(),
+        )
+
+    def traffic(self) -> dict[str, Traffic]:
+        """How each provider was used so far."""
+        return self._engine.traffic()
 
     @property
     def elapsed(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promptmill.errors import AuthFailed, NeverSent, ProviderError, QuotaExhausted, RunStopped
+from promptmill.errors import AuthFailed, NeverSent, ProviderError, RunStopped
 
 
 def auth(provider: str, failure: AuthFailed) -> RunStopped:
@@ -25,13 +25,23 @@ def unreachable(provider: str, failure: NeverSent) -> RunStopped:
     )
 
 
-def quota(provider: str, failure: QuotaExhausted) -> RunStopped:
+def quota(provider: str, failure: ProviderError) -> RunStopped:
     """The quota of ``provider`` is gone and there is no other way."""
     return RunStopped(
         f"the quota of provider {provider!r} is used up: {failure.message}",
         code="E0510",
         exit_code=4,
         hint="top up or raise the limit, then run the same command again",
+    )
+
+
+def silent(provider: str, failure: ProviderError) -> RunStopped:
+    """``provider`` has not answered a single call for long."""
+    return RunStopped(
+        f"provider {provider!r} has answered nothing for an hour: {failure.message} ({failure.code})",
+        code="E0522",
+        exit_code=5,
+        hint="nothing is marked failed for it; when the provider is well, run the same command again",
     )
 
 

@@ -8,10 +8,11 @@ from typing import Protocol, TypeAlias
 import msgspec
 from anyio.abc import TaskGroup
 
+from promptmill._channel import Traffic
 from promptmill._queue import Queued
 from promptmill.errors import ProviderError, QuotaExhausted, RunStopped, StorageError
 from promptmill.interfaces import Provider
-from promptmill.models import Request, Response, Tier, Usage
+from promptmill.models import Request, Response, Tier, TokenEstimate, Usage
 
 Pricer: TypeAlias = Callable[[Usage, str | None, Tier], float | None]
 """USD for the tokens of one call, by model and tier; None when that is not known."""
@@ -25,7 +26,12 @@ class Work(msgspec.Struct, kw_only=True):
     attempts: int = 0
     """Calls made for this request in all."""
     lane_attempts: int = 0
-    """Calls made for it on the present provider."""
+    """Calls made for it on the present provider that may have reached it."""
+    unsent: int = 0
+    """Calls on the present provider that cannot have reached it."""
+    free: bool = False
+    """Whether its last attempt says nothing against trying again: it was throttled, or never sent."""
+    estimate: TokenEstimate = TokenEstimate(0)
     started: float | None = None
     """When its first attempt on the present provider began (monotonic seconds)."""
     due: float | None = None
@@ -87,11 +93,28 @@ class AnyLane(Protocol):
 
     def retry(self, work: Work, after: float) -> None: ...
 
-    def pause(self, seconds: float) -> None: ...
-
     def all_fed(self) -> None: ...
 
     def too_late(self, work: Work) -> bool: ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """How it was used so far."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """Calls that may be in flight now; 0 where no call waits for an answer."""
+        ...
+
+    @property
+    def rests_for(self) -> float:
+        """Seconds until its provider may be asked again."""
+        ...
+
+    def silent_for(self) -> float:
+        """Seconds since its provider answered anything, but for rests it asked for."""
+        ...
 
     def seconds_for(self, requests: int, tokens: int) -> float: ...
 
@@ -117,6 +140,8 @@ class Outcome(Protocol):
 
     def storage_failed(self, error: StorageError) -> None: ...
 
+    def warn(self, message: str) -> None: ...
+
     def afford(self, lane: AnyLane, request: Request) -> bool | ProviderError:
         """Set aside what ``request`` may cost. False: not now, try again when told of a change, if there is one. A
         failure: it cannot be sent."""
@@ -127,8 +152,6 @@ class BatchOutcome(Outcome, Protocol):
     """What the engine does besides for lanes whose requests go on without this process."""
 
     def stop(self, reason: RunStopped) -> None: ...
-
-    def warn(self, message: str) -> None: ...
 
     def hold(self, lane: AnyLane, request: Request) -> None:
         """Count the cost of a request that an earlier process sent as set aside."""

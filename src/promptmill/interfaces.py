@@ -30,6 +30,10 @@ Charging: TypeAlias = Literal["reserve", "settle"]
 ``settle`` corrects it to the tokens used."""
 
 
+Admission: TypeAlias = Literal["sum", "max"]
+"""How input and output count together against a limit of tokens at admission: as their sum, or as the higher one."""
+
+
 class Opened(ABC):
     """Something with a lifetime: ``async with component:``. Override :meth:`aopen` and :meth:`aclose` as needed."""
 
@@ -61,6 +65,12 @@ class Provider(Opened):
     """The operations it can do; requests for others fail without a call."""
 
     charging: Charging = "reserve"
+
+    admission: Admission = "sum"
+
+    queues: bool = False
+    """Whether it lets calls wait that it cannot do yet, as one's own server does, so that more calls at once than it
+    can do bring nothing."""
 
     concurrency: int | None = None
     """How many calls at once suit it when the user says nothing; None leaves it to the engine."""

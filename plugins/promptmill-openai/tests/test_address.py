@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptmill_openai.address import is_official, normalised
+from promptmill_openai.address import is_official, is_own_server, normalised
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,20 @@ def test_any_text_is_a_base_url_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert normalised(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("http://127.0.0.1:8000/v1/chat/completions", True),
+        ("http://[::1]:8000/v1/chat/completions", True),
+        ("http://192.168.1.7/v1/chat/completions", True),
+        ("http://vllm:8000/v1/chat/completions", True),
+        ("http://gpu.internal/v1/chat/completions", True),
+        ("https://api.openai.com/v1/chat/completions", False),
+        ("https://api.example.com/v1/chat/completions", False),
+        ("https://8.8.8.8/v1/chat/completions", False),
+    ],
+)
+def test_a_server_of_the_users_own_is_known_by_its_address(url: str, own: bool) -> None:
+    assert is_own_server(url) is own

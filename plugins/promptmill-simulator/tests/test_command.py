@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from promptmill.errors import UsageError
 from promptmill.hookspecs import ENTRY_POINT_GROUP
-from promptmill_simulator import SimulatorOptions, parse_batch
+from promptmill_simulator import RateLimits, SimulatorOptions, parse_batch
 from promptmill_simulator.command import register_command, simulate
 
 RUN = "import typer; from promptmill_simulator.command import simulate; typer.run(simulate)"
@@ -56,6 +56,20 @@ def test_its_options_reach_the_simulator(monkeypatch: pytest.MonkeyPatch, app: t
     assert options.enqueued_tokens == 5
 
 
+def test_its_limits_reach_the_simulator(monkeypatch: pytest.MonkeyPatch, app: typer.Typer) -> None:
+    served: list[SimulatorOptions] = []
+    monkeypatch.setattr("promptmill_simulator.command._serve", served.append)
+    silent = ["--limit-kind", "window", "--charging", "settle", "--no-limit-headers", "--no-retry-after"]
+    for arguments in ([], ["--rpm", "5", *silent]):
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert [options.limits for options in served] == [
+        RateLimits.model_validate({}),
+        RateLimits.model_validate(
+            {"rpm": 5, "kind": "window", "charging": "settle", "headers": False, "retry_after": False}
+        ),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -69,6 +83,7 @@ def test_its_options_reach_the_simulator(monkeypatch: pytest.MonkeyPatch, app: t
         (["--answers", "songs"], "answers"),
         (["--tokens", "0"], "1 to 100000 tokens"),
         (["--rpm", "-1"], "limits.rpm"),
+        (["--limit-kind", "hour"], "limits.kind"),
         (["--answers-from", "x", "--answers-option", "y"], "no KEY=VALUE"),
         (["--answers-from", "nobody", "--answers-option", "n=1", "--port", "0"], "no provider 'nobody'"),
     ],

@@ -10,7 +10,8 @@ import httpx
 import openai
 import pytest
 
-from promptmill_simulator import Simulator
+from promptmill.clock import SystemClock
+from promptmill_simulator import Answer, Simulator, Task
 
 Start = Callable[..., Simulator]
 BODY: Any = {"model": "m", "messages": [{"role": "user", "content": "needle"}]}
@@ -57,6 +58,27 @@ def test_limits_are_told_and_kept(simulate: Start, client_of: Callable[..., open
     sim.reset()
     client.chat.completions.create(**BODY)
     assert sim.ledger()["requests"] == 1
+
+
+def test_limits_can_be_kept_in_silence_and_by_the_minute(simulate: Start) -> None:
+    class AtTwenty(SystemClock):
+        """A clock that also answers, and whose wall says the 20th second of a minute."""
+
+        def wall(self) -> float:
+            return 1_700_000_000.0
+
+        async def answer(self, task: Task, choice: int) -> Answer:
+            return Answer("yes", "stop", task.input_tokens, 1)
+
+    limits = {"rpm": 1, "kind": "minute", "tpm": 1000, "charging": "settle"}
+    sim = simulate(clock=AtTwenty(), limits={**limits, "headers": False})
+    assert not [name for name in post(sim).headers if "ratelimit" in name]
+    refused = post(sim)
+    assert (refused.status_code, refused.headers["retry-after-ms"]) == (429, "40000")
+    assert not [name for name in refused.headers if "ratelimit" in name]
+    silent = simulate(limits={"rpm": 1, "retry_after": False})
+    assert [post(silent).status_code for _ in range(2)] == [200, 429]
+    assert not [name for name in post(silent).headers if "retry" in name]
 
 
 def test_without_limits_no_limit_is_told(simulate: Start) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from promptmill._lanes import DEFAULT_CONCURRENCY
+from promptmill._concurrency import FIRST
+from promptmill._pacing import Pacer
 from promptmill._plan.records import ProviderPlan
 from promptmill._plan.routes import OUTPUT_SHARES
-from promptmill._quota import Pacer
 from promptmill.clock import VirtualClock
 from promptmill.interfaces import Provider
 from promptmill.models import Request, TokenEstimate
@@ -32,9 +32,9 @@ class LaneTally:
         self._refused: Counter[str] = Counter()
         self._busy = 0.0
         self._latency = latency
-        self._concurrency = options.max_concurrency or provider.concurrency or DEFAULT_CONCURRENCY
+        self._concurrency = options.max_concurrency or provider.concurrency or FIRST
         self._rps: float | None = limits.pop("rps", None)
-        self._pacer = Pacer(limits, VirtualClock())
+        self._pacer = Pacer(limits, VirtualClock(), charging=provider.charging, admission=provider.admission)
 
     def admit(self, request: Request) -> TokenEstimate | None:
         """Count ``request``; None when it would not be sent."""

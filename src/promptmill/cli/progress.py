@@ -14,6 +14,7 @@ from promptmill.cli.terminal import duration, tell
 
 REDRAW_SECONDS: Final = 0.2
 LINE_SECONDS: Final = 30.0
+TOLD_REST_SECONDS: Final = 10.0
 
 
 def is_live() -> bool:
@@ -57,7 +58,10 @@ def line_of(now: Progress) -> str:
         parts.append(f"retrying {now.retrying:,}")
     if now.away:
         parts.append(f"in batches {now.away:,} ({now.batches:,})")
-    parts += [f"in flight {now.in_flight:,}", f"{now.rate:.1f}/s"]
+    room = f" of {now.concurrency:,}" if now.concurrency else ""
+    parts += [f"in flight {now.in_flight:,}{room}", f"{now.rate:.1f}/s"]
+    if now.rests_for >= TOLD_REST_SECONDS:
+        parts.append(f"resting for {duration(now.rests_for)} as the provider asks")
     if now.eta is not None:
         parts.append(f"ETA {duration(now.eta)}")
     if now.tokens:

@@ -9,6 +9,13 @@ from promptmill.cli.terminal import dollars, duration
 
 MOST_CODES = 10
 
+LIMIT_NAMES = {
+    "rpm": "requests a minute",
+    "tpm": "tokens a minute",
+    "itpm": "input tokens a minute",
+    "otpm": "output tokens a minute",
+}
+
 
 def lines_of(summary: Summary, tally: Tally) -> Iterator[str]:
     """The closing lines: succeeded, failed, total time, average latency, throughput, and what went where."""
@@ -26,7 +33,20 @@ def lines_of(summary: Summary, tally: Tally) -> Iterator[str]:
     yield f"throughput   {summary.requests_per_s:,.1f} requests/s"
     if summary.succeeded:
         yield f"cost         {_cost(summary)}"
+    for name, one in summary.by_provider.items():
+        yield from _pace(name, one)
     yield from _table(summary.by_provider, with_savings=bool(summary.saved_usd))
+
+
+def _pace(name: str, one: ProviderSummary) -> Iterator[str]:
+    """What was found out about limits and concurrency, and what to write into the job for it."""
+    if one.throttled:
+        yield f"throttled    {one.throttled:,} calls of {name}; each was sent again later"
+    for limit in one.learned_limits:
+        how = "as the provider says" if limit.source == "provider" else "found out by its refusals"
+        yield f"limit        {name}: about {limit.limit:,.0f} {LIMIT_NAMES[limit.name]}, {how}"
+    if one.max_concurrency:
+        yield f"concurrency  {name}: up to {one.max_concurrency:,} at once; `max_concurrency: N` in the job fixes it"
 
 
 def _cost(summary: Summary) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import socket
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -21,6 +22,7 @@ from promptmill.http._connecting import KEEP_IDLE_CONNECTION, USER_AGENT, proxy_
 from promptmill.http._downloading import Download
 from promptmill.http._failures import bad_url, origin, quoted
 from promptmill.http._inflating import ACCEPT_ENCODING, decoded, too_large, wire_limit
+from promptmill.http._progress import Progress
 from promptmill.http._uploading import FileForm
 from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
 
@@ -99,37 +101,49 @@ class AiohttpClient(HttpClient):
         except FOREIGN as error:
             # What comes by here is the clock of the whole call, and what aiohttp finds wrong before it begins.
             raise attempt.failure(error) from error
+        first_byte_s = attempt.seconds()
         try:
-            return await self._read(response, into)
+            return await self._read(response, url, into, first_byte_s)
         except FOREIGN as error:
             raise failure_after(error, url) from error
         finally:
             # After the whole body this does nothing: the connection is back in the pool by then.
             response.close()
 
-    async def _read(self, response: aiohttp.ClientResponse, into: Download | None) -> HttpResponse:
+    async def _read(
+        self, response: aiohttp.ClientResponse, url: str, into: Download | None, first_byte_s: float | None
+    ) -> HttpResponse:
         headers = {
             name.lower(): value if value.isascii() else _clean(value) for name, value in response.headers.items()
         }
+        content = response.content
         if into is not None and await into.begin(response.status, headers):
-            async for piece in response.content.iter_any():
+            progress = Progress(self._settings, url)
+            while piece := await progress.read(content.readany()):
                 await into.take(piece)
-            return HttpResponse(response.status, headers, b"")
+            return HttpResponse(response.status, headers, b"", first_byte_s)
         encoding = headers.get("content-encoding", "").strip().lower()
         most = wire_limit(self._limit, encoding)
-        content = response.content
+        # Nearly all replies are there at once: for these nothing is watched, and no timer is set.
         body = await content.readany()
         if not content.at_eof():
-            parts = [body]
-            size = len(body)
-            while not content.at_eof() and size <= most:
-                part = await content.readany()
-                parts.append(part)
-                size += len(part)
-            body = b"".join(parts)
+            body = await self._rest(content, url, body, most)
         if len(body) > most:
             raise too_large(self._limit, response.status)
-        return HttpResponse(response.status, headers, await decoded(body, encoding, self._limit, response.status))
+        body = await decoded(body, encoding, self._limit, response.status)
+        return HttpResponse(response.status, headers, body, first_byte_s)
+
+    async def _rest(self, content: aiohttp.StreamReader, url: str, begun: bytes, most: int) -> bytes:
+        """The body that ``begun`` begins, or more than ``most`` bytes of it."""
+        progress = Progress(self._settings, url)
+        progress.take(begun)
+        parts = [begun]
+        size = len(begun)
+        while not content.at_eof() and size <= most:
+            part = await progress.read(content.readany())
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
 
     def _set_clock(self, timeout: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
@@ -154,16 +168,16 @@ class _Target(msgspec.Struct, frozen=True):
 
 
 class _Request(aiohttp.ClientRequest):
-    """Remembers whether it got a connection. Before that, no byte of it can have left.
+    """Remembers whether it got a connection, and when. Before that, no byte of it can have left.
 
     It has the headers it was given: aiohttp would add ``accept``.
     """
 
     DEFAULT_HEADERS: dict[Any, str] = {}  # noqa: RUF012 - aiohttp declares it so
-    connected = False
+    sent_at: float | None = None
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        self.connected = True
+        self.sent_at = time.perf_counter()
         return await super().send(conn)
 
 
@@ -190,8 +204,13 @@ class _Attempt:
         except FOREIGN as error:
             raise self.failure(error) from error
 
+    def seconds(self) -> float | None:
+        """Since the request got a connection."""
+        sent_at = self._request.sent_at if isinstance(self._request, _Request) else None
+        return None if sent_at is None else time.perf_counter() - sent_at
+
     def failure(self, error: Exception) -> Exception:
-        if isinstance(self._request, _Request) and self._request.connected:
+        if isinstance(self._request, _Request) and self._request.sent_at is not None:
             return failure_after(error, self._url)
         return failure_before(error, self._url, self._proxy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -17,6 +18,7 @@ from promptmill.http._downloading import Download
 from promptmill.http._failures import origin
 from promptmill.http._httpx_errors import FOREIGN, failure_of_call
 from promptmill.http._inflating import ACCEPT_ENCODING, decoded, too_large, wire_limit
+from promptmill.http._progress import Progress
 from promptmill.http._shards import ShardedTransport
 from promptmill.http._uploading import FileForm
 from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
@@ -68,7 +70,7 @@ class HttpxClient(HttpClient):
                 request = self._request(method, url, headers, body, timeout, phase)
                 response = await self._client.send(request, stream=True, follow_redirects=False)
                 answered = True
-                return await self._read(response, into)
+                return await self._read(response, url, into, time.perf_counter() - phase.sent_at)
         except FOREIGN as error:
             raise failure_of_call(error, url, answered=answered, connecting=phase.connecting) from error
         finally:
@@ -97,7 +99,9 @@ class HttpxClient(HttpClient):
             extensions={"trace": phase},
         )
 
-    async def _read(self, response: httpx.Response, into: Download | None) -> HttpResponse:
+    async def _read(
+        self, response: httpx.Response, url: str, into: Download | None, first_byte_s: float
+    ) -> HttpResponse:
         headers = {
             name.decode("ascii", "replace").lower(): value.decode("utf-8", "replace")
             for name, value in response.headers.raw
@@ -105,23 +109,25 @@ class HttpxClient(HttpClient):
         if into is not None and await into.begin(response.status_code, headers):
             # A mocked reply is read before it gets here.
             pieces = _once(response.content) if response.is_stream_consumed else response.aiter_raw()
-            async for piece in pieces:
+            progress = Progress(self._settings, url)
+            while piece := await progress.read(anext(pieces, b"")):
                 await into.take(piece)
-            return HttpResponse(response.status_code, headers, b"")
+            return HttpResponse(response.status_code, headers, b"", first_byte_s)
         if response.is_stream_consumed:
             # A mocked reply is read, and decompressed, before it gets here.
             body, encoding = response.content, ""
         else:
             encoding = headers.get("content-encoding", "").strip().lower()
-            body = await self._raw(response, wire_limit(self._limit, encoding))
-        return HttpResponse(
-            response.status_code, headers, await decoded(body, encoding, self._limit, response.status_code)
-        )
+            body = await self._raw(response, url, wire_limit(self._limit, encoding))
+        body = await decoded(body, encoding, self._limit, response.status_code)
+        return HttpResponse(response.status_code, headers, body, first_byte_s)
 
-    async def _raw(self, response: httpx.Response, most: int) -> bytes:
+    async def _raw(self, response: httpx.Response, url: str, most: int) -> bytes:
+        progress = Progress(self._settings, url)
+        pieces = response.aiter_raw()
         parts = []
         size = 0
-        async for part in response.aiter_raw():
+        while part := await progress.read(anext(pieces, b"")):
             parts.append(part)
             size += len(part)
             if size > most:
@@ -135,13 +141,17 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 
 class _Phase:
     """Listens to httpcore and knows whether a connection is being made; only then is a timeout surely before sending.
+    And when the request began to be sent; where nothing tells, it was at once.
 
     Source: httpcore's ``trace`` extension. Transports of other makes do not tell, and are not trusted to be connecting.
     """
 
     def __init__(self) -> None:
         self.connecting = False
+        self.sent_at = time.perf_counter()
 
     async def __call__(self, event: str, _info: Mapping[str, Any]) -> None:
         if event.endswith(".started"):
             self.connecting = event.startswith("connection.")
+            if event.endswith(".send_request_headers.started"):
+                self.sent_at = time.perf_counter()

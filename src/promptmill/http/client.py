@@ -21,13 +21,19 @@ from promptmill.options import Duration
 
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 
+_GOES_ON_AFTER: Final = BREAKS | {"stalled"}
+
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """A whole reply. ``headers`` have lower-case names (the last value of several counts), ``body`` is decompressed."""
+    """A whole reply. ``headers`` have lower-case names (the last value of several counts), ``body`` is decompressed.
+
+    ``first_byte_s`` is how many seconds the reply's head took, from when the request began to be sent.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    first_byte_s: float | None = None
 
     def json(self) -> JSON:
         """The body as JSON. Raises BadOutput (code ``bad_json``) quoting its start when it is not JSON."""
@@ -46,7 +52,12 @@ class HttpResponse(msgspec.Struct, frozen=True):
 
 
 class HttpSettings(BaseModel):
-    """How to reach a server: the part of a provider's options that all HTTP providers share."""
+    """How to reach a server: the part of a provider's options that all HTTP providers share.
+
+    A reply whose body has begun (with a byte that is not white space: some servers send blank lines while a request
+    is queued) must go on: something within every ``idle_timeout``, and ``least_bytes_per_second`` on average over a
+    ``progress_window``. Before that, only the timeout of the call counts: a model may think for minutes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,6 +68,11 @@ class HttpSettings(BaseModel):
     ca_file: Path | None = Field(None, description="PEM file of authorities to trust instead of the system's.")
     verify_tls: bool = Field(True, description="Check the server's certificate. Never turn this off outside a test.")
     max_response_bytes: int = Field(MAX_RESPONSE_BYTES, ge=1, description="Longest decompressed reply accepted.")
+    idle_timeout: Duration = Field(60.0, gt=0, description="Longest silence in the middle of a reply.")
+    progress_window: Duration = Field(120.0, gt=0, description="Time over which `least_bytes_per_second` is measured.")
+    least_bytes_per_second: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="A reply that comes more slowly is given up; 0: none is."
+    )
 
 
 class HttpClient(Opened):
@@ -81,8 +97,8 @@ class HttpClient(Opened):
         Raises:
             NeverSent: no byte of the request can have been processed (``dns``, ``connect_refused``,
                 ``connect_timeout``, ``tls``, ``proxy``, ``bad_url``, ``too_many_open_files``).
-            Transient: the outcome is unknown or broken (``timeout``, ``connection_lost``, ``truncated_body``,
-                ``bad_http``).
+            Transient: the outcome is unknown or broken (``timeout``, ``stalled``, ``connection_lost``,
+                ``truncated_body``, ``bad_http``).
             BadOutput: the reply is over ``max_response_bytes`` (``response_too_large``) or cannot be decompressed
                 (``bad_encoding``).
         """
@@ -137,7 +153,7 @@ class HttpClient(Opened):
                     reply = await self.request("GET", url, headers=wanted, timeout=timeout, into=download)
                 except Transient as failure:
                     breaks = 0 if download.received > before else breaks + 1
-                    if failure.code not in BREAKS or breaks >= MOST_BREAKS:
+                    if failure.code not in _GOES_ON_AFTER or breaks >= MOST_BREAKS:
                         raise
                 else:
                     if reply.status in (200, 206):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -9,6 +10,7 @@ DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 """Source: the official SDK 3.54."""
 
 _OFFICIAL_HOST: Final = "api.openai.com"
+_LOCAL_DOMAINS: Final = (".local", ".internal", ".lan", ".localhost")
 _ENDPOINTS: Final = ("/chat/completions", "/responses", "/embeddings")
 
 
@@ -47,6 +49,17 @@ def is_official(base_url: str) -> bool:
 def has_listed_prices(url: str) -> bool:
     """Whether calls of ``url`` cost what OpenAI's price list says. Its regional hosts charge more for some models."""
     return urlsplit(url).hostname == _OFFICIAL_HOST
+
+
+def is_own_server(url: str) -> bool:
+    """Whether ``url`` is that of a server on this machine or in this network, such as vLLM, llama.cpp or Ollama: it has
+    no rate limits, and calls wait in its queue."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith(_LOCAL_DOMAINS)
+    return address.is_private or address.is_loopback
 
 
 def _is_official_host(parts: SplitResult) -> bool:

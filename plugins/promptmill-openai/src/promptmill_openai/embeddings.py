@@ -33,6 +33,8 @@ class OpenAIEmbeddings(RealtimeProvider):
     def __init__(self, endpoint: Endpoint, *, model: str, extra_body: Mapping[str, JSON]) -> None:
         self.model = model
         self.price_vendor = endpoint.price_vendor()
+        self.queues = endpoint.is_own
+        self.admission = "max" if endpoint.counts_the_higher else "sum"
         self._endpoint = endpoint
         self._extra_body = extra_body
 

@@ -11,12 +11,12 @@ import msgspec
 from promptmill import jsontext
 from promptmill.clock import Clock
 from promptmill.errors import AuthFailed, Permanent, ProviderError
-from promptmill.http import HttpClient, HttpResponse, HttpSettings, open_client
+from promptmill.http import HttpClient, HttpResponse, HttpSettings, limits_of, open_client
 from promptmill.interfaces import Opened
 from promptmill.jsontext import JSON
 from promptmill.models import Response, Tier
 from promptmill.secrets import MASK, Secret
-from promptmill_openai.address import has_listed_prices
+from promptmill_openai.address import has_listed_prices, is_own_server
 from promptmill_openai.failures import failure_of_reply
 
 _SHORTEST_SECRET: Final = 8
@@ -46,6 +46,11 @@ class Endpoint(Opened):
         self._connections = connections
         self._clock = clock
         self._client: HttpClient | None = None
+        self.is_own = is_own_server(url)
+        """Whether it is a server of the user's own, which lets calls wait instead of refusing them."""
+        self.counts_the_higher = has_listed_prices(url)
+        """Whether a request is charged the higher of ``max_tokens`` and its prompt, not both. Source: the official rate
+        limit guide; other vendors are charged the sum, which is never too little."""
 
     def price_vendor(self, service_tier: str | None = None) -> str | None:
         """The price table's name for OpenAI where its prices of realtime or flex hold; None where nobody knows."""
@@ -75,13 +80,19 @@ class Endpoint(Opened):
         reply = await self._open.post(self.url, headers=self._headers, body=_encoded(body), timeout=timeout)
         if 200 <= reply.status <= 299:
             try:
-                return read(reply)
+                return self._with_limits(read(reply), reply)
             except ProviderError:
                 masked = self._masked(reply)
                 if masked is reply:
                     raise
             return read(masked)
         raise self._failure(self._masked(reply), tier)
+
+    def _with_limits(self, response: Response, reply: HttpResponse) -> Response:
+        limits = limits_of(reply.headers, wall=self._clock.wall())
+        if not limits and not self.is_own:
+            return response
+        return msgspec.structs.replace(response, limits=limits, first_byte_s=reply.first_byte_s)
 
     async def call(self, method: str, path: str, *, body: JSON = None, timeout: float) -> JSON:
         """Ask for ``path`` below ``url`` and return the JSON of a reply with status 2xx. Raises ProviderError."""
@@ -117,6 +128,7 @@ class Endpoint(Opened):
 
     def _failure(self, reply: HttpResponse, tier: Tier = "realtime") -> ProviderError:
         failure = failure_of_reply(reply, wall=self._clock.wall(), tier=tier)
+        failure.limits = limits_of(reply.headers, wall=self._clock.wall())
         if isinstance(failure, AuthFailed) and self.key is None:
             return AuthFailed(
                 f"{failure.message} (no key was sent to {self.url!r}: name one with api_key: env:NAME)",

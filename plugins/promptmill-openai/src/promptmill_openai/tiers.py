@@ -29,6 +29,8 @@ class TieredProvider(RealtimeProvider):
         service_tier = options.service_tier
         self.model = options.model
         self.price_vendor = endpoint.price_vendor(service_tier)
+        self.queues = endpoint.is_own
+        self.admission = "max" if endpoint.counts_the_higher else "sum"
         self.tier = "flex" if service_tier == "flex" else "realtime"
         self._endpoint = endpoint
         self._defaults: dict[str, JSON] = {} if service_tier is None else {"service_tier": service_tier}

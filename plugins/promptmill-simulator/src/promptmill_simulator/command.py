@@ -32,8 +32,11 @@ def simulate(
     model: Annotated[list[str] | None, typer.Option(help="A model there is; default: every name is one.")] = None,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute, for each model.")] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, for each model.")] = None,
+    limit_kind: Annotated[str, typer.Option(help="bucket, bucket-empty, second, minute or window.")] = "bucket",
     burst: Annotated[float, typer.Option(help="Seconds of quota that may be used at once.")] = 60.0,
     charging: Annotated[str, typer.Option(help="reserve keeps a call's token charge, settle corrects it.")] = "reserve",
+    no_limit_headers: Annotated[bool, typer.Option("--no-limit-headers", help="Tell no limit in headers.")] = False,
+    no_retry_after: Annotated[bool, typer.Option("--no-retry-after", help="Refuse without telling a wait.")] = False,
     fault: Annotated[list[str] | None, typer.Option(help='Such as "status=500,rate=0.1" or "reset,every=50".')] = None,
     batch: Annotated[
         list[str] | None,
@@ -54,25 +57,25 @@ def simulate(
     """
     _check_host(host, allow_remote)
     provider = None if answers_from is None else {"use": answers_from, "options": _pairs(answers_option or [])}
-    options = _validated(
-        {
-            "host": host,
-            "port": port,
-            "seed": seed,
-            "api_key": None if api_key is None else Secret(api_key),
-            "models": tuple(model or ()),
-            "latency": latency,
-            "limits": {"rpm": rpm, "tpm": tpm, "burst": burst, "charging": charging},
-            "faults": tuple(fault or ()),
-            "scripts": tuple(batch or ()),
-            "enqueued_tokens": enqueued_tokens,
-            "answers": answers,
-            "answer_tokens": tokens,
-            "answers_from": provider,
-            "speed": speed,
-        }
-    )
-    _serve(options)
+    limits = {"rpm": rpm, "tpm": tpm, "kind": limit_kind, "burst": burst, "charging": charging}
+    limits |= {"headers": not no_limit_headers, "retry_after": not no_retry_after}
+    values = {
+        "host": host,
+        "port": port,
+        "seed": seed,
+        "api_key": None if api_key is None else Secret(api_key),
+        "models": tuple(model or ()),
+        "latency": latency,
+        "limits": limits,
+        "faults": tuple(fault or ()),
+        "scripts": tuple(batch or ()),
+        "enqueued_tokens": enqueued_tokens,
+        "answers": answers,
+        "answer_tokens": tokens,
+        "answers_from": provider,
+        "speed": speed,
+    }
+    _serve(_validated(values))
 
 
 def _check_host(host: str, allow_remote: bool) -> None:

@@ -1,4 +1,4 @@
-"""Requests and tokens a minute, enforced with token buckets and told in headers.
+"""Requests and tokens a minute, enforced by meters and told in headers.
 
 Header names, the Go form of durations and the words of the 429: the official rate limit guide. The token charge at
 admission is the higher of ``max_tokens`` and an estimate from the prompt's characters (same guide).
@@ -7,6 +7,7 @@ admission is the higher of ``max_tokens`` and an estimate from the prompt's char
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from promptmill.clock import Clock
 from promptmill.interfaces import Charging
 from promptmill_simulator.apierror import ApiError, Headers
+from promptmill_simulator.meters import METERS, LimitKind, Meter, Taken
 from promptmill_simulator.task import Task
 
-_MINUTE: Final = 60.0
+_SHORT: Final[Mapping[str, str]] = {"requests": "RPM", "tokens": "TPM"}
 
 
 class RateLimits(BaseModel):
@@ -26,115 +28,86 @@ class RateLimits(BaseModel):
 
     rpm: float | None = Field(None, gt=0, description="Requests a minute.")
     tpm: float | None = Field(None, gt=0, description="Tokens a minute.")
-    burst: float = Field(60.0, gt=0, description="Seconds of quota that may be used at once; 60 is a full minute.")
+    kind: LimitKind = Field(
+        "bucket",
+        description="bucket refills evenly and starts full, bucket-empty starts empty, second holds one second's "
+        "worth; minute counts anew with each minute of the clock, window counts the last 60 seconds.",
+    )
+    burst: float = Field(
+        60.0, gt=0, description="Seconds of quota that a bucket holds, which may be used at once; 60 is a full minute."
+    )
     charging: Charging = Field("reserve", description="reserve keeps the charge, settle corrects it to the real use.")
     count_refused: bool = Field(False, description="Whether a refused request uses up a request too.")
-
-
-class Bucket:
-    """A token bucket that starts full. ``limit`` is per minute."""
-
-    def __init__(self, limit: float, burst: float, now: float) -> None:
-        self.limit = limit
-        self.rate = limit / _MINUTE
-        self.capacity = max(1.0, self.rate * burst)
-        self.level = self.capacity
-        self._at = now
-
-    def refill(self, now: float) -> None:
-        self.level = min(self.capacity, self.level + (now - self._at) * self.rate)
-        self._at = now
-
-    def wait_for(self, amount: float) -> float:
-        """Seconds until ``amount`` is there; infinite when it never can be."""
-        if amount > self.capacity:
-            return math.inf
-        return max(0.0, (amount - self.level) / self.rate)
-
-    def headers(self, name: bytes) -> Headers:
-        full_in = (self.capacity - self.level) / self.rate
-        return [
-            (b"x-ratelimit-limit-" + name, b"%d" % self.limit),
-            (b"x-ratelimit-remaining-" + name, b"%d" % max(0, math.floor(self.level))),
-            (b"x-ratelimit-reset-" + name, go_duration(full_in).encode()),
-        ]
+    headers: bool = Field(True, description="Whether replies tell limits in x-ratelimit-* headers.")
+    retry_after: bool = Field(True, description="Whether a refusal says when to come back.")
 
 
 class Account:
-    """The buckets of one model."""
+    """The meters of one model. ``now`` is the time of the clock they go by: :meth:`RateLimiter.now`."""
 
     def __init__(self, limits: RateLimits, now: float) -> None:
+        meter = METERS[limits.kind]
         self._limits = limits
-        self.requests = None if limits.rpm is None else Bucket(limits.rpm, limits.burst, now)
-        self.tokens = None if limits.tpm is None else Bucket(limits.tpm, limits.burst, now)
+        self.requests = None if limits.rpm is None else meter(limits.rpm, limits.burst, now)
+        self.tokens = None if limits.tpm is None else meter(limits.tpm, limits.burst, now)
 
-    def admit(self, task: Task, now: float) -> float:
-        """Take one request and the tokens of ``task``; return the tokens charged.
+    def admit(self, task: Task, now: float) -> Taken | None:
+        """Take one request and the tokens of ``task``; return the tokens taken, for :meth:`settle`.
 
         Raises:
             ApiError: 429, with nothing taken.
         """
-        charge = float(self._charge(task))
-        wants = (("requests", "RPM", self.requests, 1.0), ("tokens", "TPM", self.tokens, charge))
-        for _, _, bucket, _ in wants:
-            if bucket is not None:
-                bucket.refill(now)
-        for dimension, short, bucket, amount in wants:
-            if bucket is not None and bucket.wait_for(amount) > 0:
-                if self._limits.count_refused and self.requests is not None:
-                    self.requests.level = max(0.0, self.requests.level - 1)
-                raise self._refusal(task, dimension, short, bucket, amount)
-        for _, _, bucket, amount in wants:
-            if bucket is not None:
-                bucket.level -= amount
-        return charge
+        charge = float(max(task.max_output_tokens or 0, task.input_tokens))
+        for dimension, meter, amount in (("requests", self.requests, 1.0), ("tokens", self.tokens, charge)):
+            if meter is not None and meter.wait_for(amount, now) > 0:
+                self._count_refused(now)
+                raise self._refusal(task, dimension, meter, amount, now)
+        if self.requests is not None:
+            self.requests.take(1.0, now)
+        return None if self.tokens is None else self.tokens.take(charge, now)
 
-    def settle(self, charged: float, used: int, now: float) -> None:
+    def settle(self, charged: Taken | None, used: int, now: float) -> None:
         """Correct the charge to what was used, where the limits say so."""
-        if self._limits.charging == "settle" and self.tokens is not None:
-            self.tokens.refill(now)
-            self.tokens.level = min(self.tokens.capacity, self.tokens.level + charged - used)
+        if self._limits.charging == "settle" and self.tokens is not None and charged is not None:
+            self.tokens.correct(charged, float(used), now)
 
     def headers(self, now: float) -> Headers:
-        headers: Headers = []
-        for name, bucket in ((b"requests", self.requests), (b"tokens", self.tokens)):
-            if bucket is not None:
-                bucket.refill(now)
-                headers += bucket.headers(name)
-        return headers
+        """What is left of each limit; nothing when limits are not told."""
+        return [*self._told("requests", self.requests, now), *self._told("tokens", self.tokens, now)]
 
-    def _charge(self, task: Task) -> int:
-        return max(task.max_output_tokens or 0, task.input_tokens)
-
-    def _refusal(self, task: Task, dimension: str, short: str, bucket: Bucket, amount: float) -> ApiError:
-        wait = bucket.wait_for(amount)
-        limit, used = f"{bucket.limit:.0f}", f"{bucket.capacity - bucket.level:.0f}"
-        if math.isinf(wait):
-            return ApiError(
-                429,
-                f"Request too large for {task.model} in organization org-simulator on {dimension} per min ({short}): "
-                f"Limit {limit}, Requested {amount:.0f}. The input or output tokens must be reduced in order to run "
-                "successfully.",
-                kind=dimension,
-                code="rate_limit_exceeded",
-                headers=bucket.headers(dimension.encode()),
-            )
-        others = self.requests if bucket is self.tokens else self.tokens
-        other_name = b"requests" if bucket is self.tokens else b"tokens"
-        headers = [
-            (b"retry-after", b"%d" % max(1, math.ceil(wait - 1e-6))),
-            (b"retry-after-ms", b"%d" % max(1, math.ceil(wait * 1000))),
-            *bucket.headers(dimension.encode()),
-            *(others.headers(other_name) if others is not None else ()),
+    def _told(self, dimension: str, meter: Meter | None, now: float) -> Headers:
+        if meter is None or not self._limits.headers:
+            return []
+        name = dimension.encode()
+        return [
+            (b"x-ratelimit-limit-" + name, b"%d" % meter.limit),
+            (b"x-ratelimit-remaining-" + name, b"%d" % max(0, math.floor(meter.remaining(now)))),
+            (b"x-ratelimit-reset-" + name, go_duration(meter.reset_in(now)).encode()),
         ]
-        return ApiError(
-            429,
-            f"Rate limit reached for {task.model} in organization org-simulator on {dimension} per min ({short}): "
-            f"Limit {limit}, Used {used}, Requested {amount:.0f}. Please try again in {go_duration(wait)}.",
-            kind=dimension,
-            code="rate_limit_exceeded",
-            headers=headers,
-        )
+
+    def _count_refused(self, now: float) -> None:
+        if self._limits.count_refused and self.requests is not None:
+            self.requests.take(min(1.0, max(0.0, self.requests.remaining(now))), now)
+
+    def _refusal(self, task: Task, dimension: str, meter: Meter, amount: float, now: float) -> ApiError:
+        wait = meter.wait_for(amount, now)
+        where = f"for {task.model} in organization org-simulator on {dimension} per min ({_SHORT[dimension]})"
+        if math.isinf(wait):
+            message = (
+                f"Request too large {where}: Limit {meter.limit:.0f}, Requested {amount:.0f}. "
+                "The input or output tokens must be reduced in order to run successfully."
+            )
+            return _too_many(message, dimension, self._told(dimension, meter, now))
+        used = meter.capacity - meter.remaining(now)
+        message = f"Rate limit reached {where}: Limit {meter.limit:.0f}, Used {used:.0f}, Requested {amount:.0f}."
+        headers = self.headers(now)
+        if self._limits.retry_after:
+            message += f" Please try again in {go_duration(wait)}."
+            headers += [
+                (b"retry-after", b"%d" % max(1, math.ceil(wait - 1e-6))),
+                (b"retry-after-ms", b"%d" % max(1, math.ceil(wait * 1000))),
+            ]
+        return _too_many(message, dimension, headers)
 
 
 class RateLimiter:
@@ -142,22 +115,27 @@ class RateLimiter:
 
     def __init__(self, limits: RateLimits, clock: Clock) -> None:
         self._limits = limits
-        self._clock = clock
         self._accounts: dict[str, Account] = {}
         self.active = limits.rpm is not None or limits.tpm is not None
+        self.now = clock.wall if METERS[limits.kind].by_wall else clock.now
+        """The time to tell accounts: of the wall where minutes of the calendar count, else the monotonic one."""
 
     def account(self, model: str) -> Account | None:
-        """The buckets of ``model``; None when nothing is limited."""
+        """The meters of ``model``; None when nothing is limited. They start with the first request."""
         if not self.active:
             return None
         account = self._accounts.get(model)
         if account is None:
-            account = self._accounts[model] = Account(self._limits, self._clock.now())
+            account = self._accounts[model] = Account(self._limits, self.now())
         return account
 
     def reset(self) -> None:
-        """Fill all buckets."""
+        """Start all meters anew."""
         self._accounts.clear()
+
+
+def _too_many(message: str, dimension: str, headers: Headers) -> ApiError:
+    return ApiError(429, message, kind=dimension, code="rate_limit_exceeded", headers=headers)
 
 
 def go_duration(seconds: float) -> str:

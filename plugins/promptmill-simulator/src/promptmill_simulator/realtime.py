@@ -12,6 +12,7 @@ from promptmill_simulator.fault_rule import CONTENT, UNPROCESSED, FaultRule
 from promptmill_simulator.faults import Faults, unprocessed_reply
 from promptmill_simulator.ledger import Ledger, Outcome
 from promptmill_simulator.limits import Account, RateLimiter
+from promptmill_simulator.meters import Taken
 from promptmill_simulator.models import Models
 from promptmill_simulator.operation import Answered, Operation
 from promptmill_simulator.task import Task
@@ -38,7 +39,7 @@ class Realtime(msgspec.Struct, frozen=True):
         account = self.limiter.account(task.model)
         charged = self._admit(account, task, request_id)
         # What is left is told as of admission: a client takes it as what it may still send after this request.
-        headers = [] if account is None else account.headers(self.clock.now())
+        headers = [] if account is None else account.headers(self.limiter.now())
         fault = self.faults.choose(task.operation, task.prompt, key=task.digest)
         if fault is not None and fault.kind in UNPROCESSED:
             reply = unprocessed_reply(fault, self.clock.wall())
@@ -46,7 +47,7 @@ class Realtime(msgspec.Struct, frozen=True):
             return _with(reply, headers), fault
         answered = await self._process(operation, task, fault, request_id)
         if account is not None:
-            account.settle(charged, answered.input_tokens + answered.output_tokens, self.clock.now())
+            account.settle(charged, answered.input_tokens + answered.output_tokens, self.limiter.now())
         body = answered.body
         if fault is not None and fault.kind in CONTENT:
             body = operation.spoil(body, fault.kind)
@@ -82,11 +83,11 @@ class Realtime(msgspec.Struct, frozen=True):
         )
         return answered
 
-    def _admit(self, account: Account | None, task: Task, request_id: str) -> float:
+    def _admit(self, account: Account | None, task: Task, request_id: str) -> Taken | None:
         if account is None:
-            return 0.0
+            return None
         try:
-            return account.admit(task, self.clock.now())
+            return account.admit(task, self.limiter.now())
         except ApiError as error:
             self._enter(task, "refused", error.status, request_id)
             raise

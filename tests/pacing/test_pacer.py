@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptmill._quota import BURST_SECONDS, TARGET_UTILISATION, Pacer
+from promptmill._pacing import Pacer
+from promptmill._pacing.gcra import BURST_SECONDS
+from promptmill._pacing.speed import TARGET_UTILISATION
 from promptmill.clock import VirtualClock
-from promptmill.models import TokenEstimate
+from promptmill.errors import Throttled
+from promptmill.models import LimitReading, TokenEstimate, Usage
 
-WINDOWS = {"rpm": 60.0, "rpd": 86400.0, "tpm": 60.0, "tpd": 86400.0, "itpm": 60.0, "otpm": 60.0}
+MINUTES = {"rpm": 60.0, "tpm": 60.0, "itpm": 60.0, "otpm": 60.0}
+DAYS = {"rpd": 86400.0, "tpd": 86400.0}
+WINDOWS = {**MINUTES, **DAYS}
 
 ESTIMATES = st.builds(TokenEstimate, st.integers(0, 3_000), st.none() | st.integers(0, 1_500))
 
@@ -55,6 +60,8 @@ def dispatch(
 
 def assert_within(limits: Mapping[str, float], sent: Sequence[tuple[float, TokenEstimate]]) -> None:
     for name, limit in limits.items():
+        if name in DAYS:
+            continue
         rate = limit * TARGET_UTILISATION / WINDOWS[name]
         for first in range(len(sent)):
             total = 0.0
@@ -67,7 +74,7 @@ def assert_within(limits: Mapping[str, float], sent: Sequence[tuple[float, Token
 
 @settings(deadline=None)
 @given(
-    limits=st.dictionaries(st.sampled_from(sorted(WINDOWS)), st.floats(1_000, 1e6), min_size=1),
+    limits=st.dictionaries(st.sampled_from(sorted(MINUTES)), st.floats(1_000, 1e6), min_size=1),
     estimates=st.lists(ESTIMATES, min_size=1, max_size=40),
     pauses=st.lists(st.sampled_from([0.0, 0.0, 0.1, 5.0, 200.0]), max_size=5),
 )
@@ -89,7 +96,6 @@ def test_no_window_ever_has_more_than_the_limit_and_the_burst(
         ({"itpm": 100_000}, TokenEstimate(700, 9_999)),
         ({"otpm": 50_000}, TokenEstimate(700, 256)),
         ({"tpm": 60_000}, TokenEstimate(4_000, 1_000)),
-        ({"rpd": 1_440_000}, TokenEstimate(10)),
         ({"rpm": 600, "tpm": 200_000, "rpd": 1e9}, TokenEstimate(100, 50)),
         ({"rpm": 6_000, "tpm": 200_000, "itpm": 150_000, "otpm": 50_000}, TokenEstimate(300, 100)),
     ],
@@ -156,7 +162,6 @@ def test_a_request_larger_than_the_burst_goes_alone() -> None:
         ({"otpm": 100}, TokenEstimate(500, 101), "otpm"),
         ({"rpm": 1, "tpd": 1_000}, TokenEstimate(1_001), "tpd"),
         ({"rpm": 0.5}, TokenEstimate(1), None),
-        ({"rpd": 0.5}, TokenEstimate(1), None),
         ({}, TokenEstimate(10**9), None),
     ],
 )
@@ -171,10 +176,133 @@ def test_a_limit_below_one_request_a_window_still_lets_requests_go() -> None:
 
 def test_without_limits_there_is_nothing_to_wait_for() -> None:
     pacer = Pacer({}, VirtualClock())
-    assert not pacer
     pacer.charge(TokenEstimate(10**9))
     assert pacer.wait(TokenEstimate(10**9)) == 0
-    assert Pacer({"rpm": 1}, VirtualClock())
+    assert not pacer.counts_tokens
+    assert Pacer({"tpm": 1}, VirtualClock()).counts_tokens
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.lists(st.sampled_from([0.0, 10.0, 5_000.0, 50_000.0]), min_size=1, max_size=60))
+def test_no_day_has_more_than_its_limit_and_all_of_it_may_go_at_once(limit: int, pauses: list[float]) -> None:
+    sent = [at for at, _ in dispatch({"rpd": limit}, [TokenEstimate(1)] * 60, pauses)]
+    assert len(sent) == 60
+    for number, at in enumerate(sent[limit:]):
+        assert at - sent[number] >= 86400.0 - 1e-3 or at - sent[0] >= 86400.0
+    if not any(pauses):
+        assert sent[:limit] == [0.0] * limit
+
+
+@given(st.data())
+def test_what_settles_is_paid_back_exactly_once(data: st.DataObject) -> None:
+    """However often the end of a call is told, and in whatever way, what is owed is what was used."""
+    clock = VirtualClock()
+    pacer = Pacer({"tpm": 600_000.0}, clock, charging="settle")
+    used = 0.0
+    for _ in range(data.draw(st.integers(1, 20))):
+        estimate = TokenEstimate(data.draw(st.integers(1, 500)), data.draw(st.integers(1, 500)))
+        charge = pacer.charge(estimate)
+        usage = Usage(input_tokens=data.draw(st.integers(1, 900)), output_tokens=data.draw(st.integers(0, 900)))
+        end = data.draw(st.sampled_from(["answered", "failed", "not_sent", "refused"]))
+        used += {
+            "answered": (usage.input_tokens or 0) + (usage.output_tokens or 0),
+            "failed": charge.costs["tokens"],
+        }.get(end, 0.0)
+        for _ in range(data.draw(st.integers(1, 3))):
+            if end == "answered":
+                pacer.answered(charge, usage)
+            elif end == "refused":
+                pacer.not_sent(charge)  # as a refusal gives back, without the rest that would follow it
+            else:
+                getattr(pacer, end)(charge)
+    assert pacer.owed()["tpm"] == pytest.approx(used * 60 / 600_000 / TARGET_UTILISATION, abs=1e-6)
+
+
+def test_a_refusal_stops_the_whole_key_and_then_lets_one_go_at_a_time() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({"rpm": 600.0}, clock)
+    one = TokenEstimate(1)
+
+    async def main() -> None:
+        await clock.sleep(10)
+        charges = [pacer.charge(one) for _ in range(5)]
+        assert 30 <= pacer.refused(charges[0], Throttled("no", retry_after=30.0)) <= 33
+        assert 30 <= pacer.wait(one) <= 33
+        for charge in charges[1:]:  # of the same moment: they do not cut the rate again
+            pacer.refused(charge, Throttled("no", retry_after=1.0))
+        await clock.sleep(pacer.wait(one))
+        pacer.charge(one)
+        rate = 600 / 60 * TARGET_UTILISATION * 0.7
+        assert pacer.wait(one) == pytest.approx(1 / rate)
+
+    clock.run(main)
+
+
+def test_limits_told_are_kept_to_but_never_above_the_jobs() -> None:
+    clock = VirtualClock()
+
+    def owed(given: dict[str, float], told: float) -> float:
+        pacer = Pacer(given, clock)
+        pacer.answered(pacer.charge(TokenEstimate(1)), Usage(), [LimitReading(what="requests", limit=told)])
+        return pacer.seconds_for(600, TokenEstimate(1)) - 1
+
+    assert owed({}, 600.0) == pytest.approx(60 / TARGET_UTILISATION, abs=1)
+    assert owed({"rpm": 600.0}, 300.0) == pytest.approx(120 / TARGET_UTILISATION, abs=1)
+    assert owed({"rpm": 300.0}, 600.0) == pytest.approx(120 / TARGET_UTILISATION, abs=1)
+
+
+def test_an_odd_limit_is_believed_when_it_was_told_three_times() -> None:
+    pacer = Pacer({"rpm": 600.0}, VirtualClock())
+    odd = [LimitReading(what="requests", limit=10.0)]
+    for _ in range(2):
+        pacer.answered(pacer.charge(TokenEstimate(1)), Usage(), odd)
+        assert not pacer.learned()
+    pacer.answered(pacer.charge(TokenEstimate(1)), Usage(), odd)
+    assert [(one.name, one.limit, one.told) for one in pacer.learned()] == [("rpm", 10.0, True)]
+
+
+def test_what_is_left_is_a_bound_for_what_goes_at_once() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({"rpm": 6_000.0}, clock)
+
+    async def main() -> None:
+        await clock.sleep(10)
+        charge = pacer.charge(TokenEstimate(1))
+        assert pacer.wait(TokenEstimate(1)) == 0  # 98 more could go at once
+        pacer.answered(charge, Usage(), [LimitReading(what="requests", limit=6_000.0, remaining=2.0)])
+        went = 0
+        while pacer.wait(TokenEstimate(1)) == 0:
+            pacer.charge(TokenEstimate(1))
+            went += 1
+        assert went == 2
+
+    clock.run(main)
+
+
+def test_a_day_told_to_be_used_up_is_waited_for_until_it_ends() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({}, clock)
+    day = LimitReading(what="requests", window=86400.0, limit=1_000.0, remaining=1.0, reset_in=7_200.0)
+    pacer.answered(pacer.charge(TokenEstimate(1)), Usage(), [day])
+    assert pacer.wait(TokenEstimate(1)) == 0
+    pacer.charge(TokenEstimate(1))
+    assert pacer.wait(TokenEstimate(1)) == pytest.approx(7_200.0)
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0, -5.0, float("nan"), float("inf"), 1e9, 1e-9])
+def test_no_retry_after_makes_it_wait_for_ever_or_not_at_all(retry_after: float | None) -> None:
+    clock = VirtualClock()
+    pacer = Pacer({}, clock)
+
+    async def main() -> None:
+        rests = []
+        for _ in range(30):
+            rests.append(pacer.refused(pacer.charge(TokenEstimate(1)), Throttled("no", retry_after=retry_after)))
+            await clock.sleep(pacer.wait(TokenEstimate(1)) + 0.001)
+        assert all(0 <= rest <= 28 * 3600 for rest in rests)
+        assert clock.now() > 60, "thirty refusals in a row are no busy loop"
+
+    clock.run(main)
 
 
 def test_a_wait_is_never_negative() -> None:

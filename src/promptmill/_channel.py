@@ -1,0 +1,177 @@
+"""The way to one key of a provider, and everything that decides when a call may go through: limits, calls at once, and
+whether the provider is well."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from promptmill._breaker import Breaker
+from promptmill._concurrency import Concurrency
+from promptmill._pacing import Charge, Learned, Pacer
+from promptmill.clock import Clock
+from promptmill.errors import NeverSent, ProviderError, Throttled, Transient
+from promptmill.models import Response, TokenEstimate
+
+NEW_SHARE: Final = 0.1
+"""The weight of each call in the running mean of latencies."""
+
+_OVERLOADED: Final = frozenset({503, 504})
+_TIMEOUT: Final = "timeout"
+
+SHORT_REST_S: Final = 600.0
+"""A longer rest is told, and requests that can go elsewhere do."""
+
+
+LONGEST_REST_S: Final = 25 * 3600.0
+"""A day and what clocks differ: no limit that ends by itself lasts longer."""
+
+
+class Passage(NamedTuple):
+    """A call on its way through a channel."""
+
+    charge: Charge
+    probe: bool
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """How a channel was used: what it learned of limits, the refusals, and the calls at once it found to be right (None
+    where the user said so, or as many as there were to begin with were never needed)."""
+
+    learned: tuple[Learned, ...] = ()
+    refusals: int = 0
+    concurrency: int | None = None
+
+
+class Channel:
+    """``warn`` is told, in words for people, of rests that they should know of."""
+
+    def __init__(
+        self, name: str, pacer: Pacer, concurrency: Concurrency, clock: Clock, warn: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self.concurrency = concurrency
+        self.pacer = pacer
+        self.in_flight = 0
+        self.latency: float | None = None
+        """Seconds, a running mean over the calls that were answered; None before the first."""
+        self._breaker = Breaker()
+        self._clock = clock
+        self._warn = warn
+        self._last_good: float | None = None
+        self._told_until = -math.inf
+
+    @property
+    def full(self) -> bool:
+        """Whether as many calls are under way as should be."""
+        return self.in_flight >= self.concurrency.limit
+
+    @property
+    def ill(self) -> bool:
+        """Whether the provider fails nearly all calls, or rests for long: requests better go elsewhere."""
+        return not self._breaker.closed or self.pacer.resting_until - self._clock.now() > SHORT_REST_S
+
+    def silent_for(self) -> float:
+        """Seconds since a call was answered, or since the first when none was. A rest that was told does not count."""
+        return 0.0 if self._last_good is None else self._clock.now() - self._last_good
+
+    def wait(self, estimate: TokenEstimate) -> float:
+        """Seconds until a call may go; infinite when it depends on those under way."""
+        if self.full:
+            return math.inf
+        return max(self._breaker.wait(self._clock.now()), self.pacer.wait(estimate))
+
+    def send(self, estimate: TokenEstimate) -> Passage:
+        """A call goes now. Exactly one of the other methods is called when it has come to its end."""
+        self.in_flight += 1
+        if self._last_good is None:
+            self._last_good = self._clock.now()
+        return Passage(self.pacer.charge(estimate), self._breaker.sent())
+
+    def answered(self, passage: Passage, response: Response) -> float:
+        """It was answered. Returns the seconds it took."""
+        now = self._clock.now()
+        took = now - passage.charge.sent_at
+        self.latency = took if self.latency is None else self.latency + NEW_SHARE * (took - self.latency)
+        self.pacer.answered(passage.charge, response.usage, response.limits)
+        self.concurrency.answered(now, self.in_flight, response.first_byte_s, response.usage.output_tokens)
+        self._well(passage)
+        self.in_flight -= 1
+        return took
+
+    def failed(self, passage: Passage, failure: ProviderError) -> None:
+        """It failed."""
+        now = self._clock.now()
+        self.in_flight -= 1
+        if isinstance(failure, Throttled):
+            self._breaker.forget(passage.probe)
+            self._rest(self.pacer.refused(passage.charge, failure), failure)
+            return
+        if isinstance(failure, NeverSent):
+            self.pacer.not_sent(passage.charge)
+        else:
+            self.pacer.failed(passage.charge)
+        if isinstance(failure, NeverSent | Transient):
+            if failure.code == _TIMEOUT or failure.http_status in _OVERLOADED:
+                self.concurrency.lost(passage.charge.sent_at, now)
+            if self._breaker.failed(passage.probe, now):
+                self._tell(
+                    f"provider {self.name!r} fails nearly every call ({failure.message}); it is left alone for "
+                    f"{self._breaker.until - now:.0f} s and then tried with one call; no request fails for that"
+                )
+        else:  # it answered, whatever it said
+            self._well(passage)
+
+    def dropped(self, passage: Passage) -> None:
+        """It was cancelled, or came to an end that says nothing about the provider."""
+        self.in_flight -= 1
+        self.pacer.failed(passage.charge)
+        self._breaker.forget(passage.probe)
+
+    def traffic(self) -> Traffic:
+        """What there is to say about it in the end."""
+        found = self.concurrency.peak if self.concurrency.adaptive and self.concurrency.peak else None
+        return Traffic(learned=tuple(self.pacer.learned()), refusals=self.pacer.refusals, concurrency=found)
+
+    def _well(self, passage: Passage) -> None:
+        self._last_good = self._clock.now()
+        if self._breaker.succeeded(passage.probe):
+            self._warn(f"provider {self.name!r} is back")
+
+    def _rest(self, seconds: float, failure: Throttled) -> None:
+        if seconds <= SHORT_REST_S:
+            return
+        now = self._clock.now()
+        self._last_good = max(self._last_good or now, now + seconds)
+        if now + seconds > self._told_until:
+            self._told_until = now + seconds
+            limit = (failure.dimension or "limit").replace("_", " ")
+            self._warn(
+                f"provider {self.name!r} has used up its {limit} and rests until "
+                f"{_stamp(self._clock.wall() + seconds)}: {failure.message}"
+            )
+
+    def _tell(self, message: str) -> None:
+        """Warn, but not again while the same trouble lasts."""
+        now = self._clock.now()
+        if now > self._told_until:
+            self._warn(message)
+        self._told_until = max(self._told_until, now + SHORT_REST_S)
+
+
+def rests_for_long(failure: ProviderError) -> bool:
+    """Whether it is a refusal that people should know of, such as that of a daily limit."""
+    return isinstance(failure, Throttled) and (failure.retry_after or 0.0) > SHORT_REST_S
+
+
+def rests_for_good(failure: ProviderError) -> bool:
+    """Whether it is a refusal that lasts longer than any limit does."""
+    return isinstance(failure, Throttled) and (failure.retry_after or 0.0) > LONGEST_REST_S
+
+
+def _stamp(wall: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(wall))

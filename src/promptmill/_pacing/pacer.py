@@ -1,0 +1,286 @@
+"""One pacer over all limits of one key: those of the job, those the provider tells, and those found out by refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from promptmill._pacing.gate import Gate
+from promptmill._pacing.rates import Rate
+from promptmill._pacing.tokens import TokenBook
+from promptmill._pacing.windows import Window
+from promptmill.clock import Clock
+from promptmill.errors import Throttled
+from promptmill.interfaces import Admission, Charging
+from promptmill.models import LimitedThing, LimitReading, TokenEstimate, Usage
+
+_MINUTE: Final = 60.0
+_DAY: Final = 86400.0
+_LONG: Final = 600.0
+"""A limit for longer than this many seconds is a number to use up, not a pace."""
+
+_NAMES: Final[Mapping[str, tuple[LimitedThing, float]]] = {
+    "rpm": ("requests", _MINUTE),
+    "tpm": ("tokens", _MINUTE),
+    "itpm": ("input_tokens", _MINUTE),
+    "otpm": ("output_tokens", _MINUTE),
+    "rpd": ("requests", _DAY),
+    "tpd": ("tokens", _DAY),
+}
+_BY_PLACE: Final = {place: name for name, place in _NAMES.items()}
+
+_START_LOOKBACK: Final = 2.0
+"""Seconds over which the rate before a first refusal is measured."""
+
+
+class Charge(msgspec.Struct):
+    """What one request was counted as, by limited thing. ``sent_at`` is when it went; ``before`` what had been charged
+    until then."""
+
+    sent_at: float
+    estimate: TokenEstimate
+    costs: dict[LimitedThing, float]
+    before: dict[LimitedThing, float]
+    open: bool = True
+
+
+class Learned(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit that the job does not have: ``told`` by the provider, or else found out by its refusals."""
+
+    name: str
+    limit: float
+    told: bool
+
+
+class Pacer:
+    """Keeps to the limits given by name (``rpm``, ``rpd``, ``tpm``, ``tpd``, ``itpm``, ``otpm``), and to others as they
+    become known, never above those given."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, float],
+        clock: Clock,
+        *,
+        charging: Charging = "reserve",
+        admission: Admission = "sum",
+    ) -> None:
+        self._clock = clock
+        self._settles = charging == "settle"
+        self._takes_the_higher = admission == "max"
+        self._book = TokenBook()
+        self._gate = Gate()
+        self._rates: dict[LimitedThing, Rate] = {}
+        self._windows: dict[tuple[LimitedThing, float], Window] = {}
+        self._cut_at = clock.now()
+        self._heard_from = clock.now()
+        self.refusals = 0
+        self.counts_tokens = any(_NAMES[name][0] != "requests" for name in limits)
+        """Whether it matters how large a request is."""
+        for name, limit in limits.items():
+            what, seconds = _NAMES[name]
+            if seconds > _LONG:
+                self._windows[what, seconds] = Window(limit, seconds)
+            else:
+                self._rates[what] = Rate(clock.now(), given=limit / seconds)
+
+    # Before a call.
+
+    def oversized(self, estimate: TokenEstimate) -> str | None:
+        """The name of a limit this request is larger than, so that waiting would never help."""
+        costs = self._costs(estimate)
+        for what, rate in self._rates.items():
+            if what != "requests" and rate.known is not None and costs[what] > rate.known * _MINUTE:
+                return _BY_PLACE[what, _MINUTE]
+        for (what, seconds), window in self._windows.items():
+            if what != "requests" and costs[what] > window.limit:
+                return _BY_PLACE.get((what, seconds), what)
+        return None
+
+    def wait(self, estimate: TokenEstimate) -> float:
+        """Seconds until this request may go; 0 when it may go now."""
+        now = self._clock.now()
+        longest = max(self._gate.until - now, 0.0)
+        if longest or not (self._rates or self._windows):
+            return longest
+        costs = self._costs(estimate)
+        slowest: Rate | None = None
+        for what, rate in self._rates.items():
+            wait = rate.wait(costs[what], now)
+            if wait > longest:
+                longest, slowest = wait, rate
+        for (what, _), window in self._windows.items():
+            wait = window.wait(costs[what], now)
+            if wait > longest:
+                longest, slowest = wait, None
+        if slowest is not None:
+            slowest.binds()
+        return longest
+
+    def charge(self, estimate: TokenEstimate) -> Charge:
+        """Count a request that goes now against every limit."""
+        now = self._clock.now()
+        costs = self._costs(estimate)
+        before = {what: rate.charged for what, rate in self._rates.items()}
+        self._requests.charge(1.0, now)
+        for what, rate in self._rates.items():
+            if what != "requests":
+                rate.charge(costs[what], now)
+        for (what, _), window in self._windows.items():
+            window.charge(costs[what], now)
+        return Charge(now, estimate, costs, before)
+
+    # After it, exactly once for each charge.
+
+    def answered(self, charge: Charge, usage: Usage, readings: Iterable[LimitReading] = ()) -> None:
+        """The provider took the request. What it used is settled where the provider settles."""
+        if not self._close(charge):
+            return
+        self._gate_opened_for(charge)
+        self._book.reported(charge.estimate, usage)
+        if self._settles:
+            self._settle(charge, usage)
+        for reading in readings:
+            self._heard(reading, charge)
+
+    def failed(self, charge: Charge) -> None:
+        """Nobody knows whether the provider counted it, so it stays counted."""
+        self._close(charge)
+
+    def not_sent(self, charge: Charge) -> None:
+        """The provider never saw it."""
+        if self._close(charge):
+            self._give_back(charge)
+
+    def refused(self, charge: Charge, failure: Throttled) -> float:
+        """The provider refused it. Returns the seconds the whole key rests."""
+        now = self._clock.now()
+        if not self._close(charge):
+            return 0.0
+        self.refusals += 1
+        self._give_back(charge)
+        again = charge.sent_at <= self._cut_at
+        until = self._gate.refused(failure.retry_after, now, again=again)
+        if not again:
+            self._cut(failure.dimension, charge, until - now, now)
+        for what, rate in self._rates.items():
+            rate.empty_until(until, charge.costs[what])
+        for reading in failure.limits:
+            self._heard(reading, charge)
+        return until - now
+
+    # What is known.
+
+    @property
+    def resting_until(self) -> float:
+        """When the whole key may be used again (monotonic seconds); in the past when it may be now."""
+        return self._gate.until
+
+    def seconds_for(self, requests: int, each: TokenEstimate) -> float:
+        """How long so many requests like ``each`` take at the pace of the slowest limit."""
+        now = self._clock.now()
+        costs = self._costs(each)
+        return max([0.0, *(rate.seconds_for(requests * costs[what], now) for what, rate in self._rates.items())])
+
+    def owed(self) -> dict[str, float]:
+        """Seconds until what was charged is paid off, by limit: how long a sole user of it needs."""
+        now = self._clock.now()
+        paced = {_BY_PLACE[what, _MINUTE]: rate.owed(now) for what, rate in self._rates.items() if rate.paced}
+        return {**paced, **{_BY_PLACE[place]: window.owed() for place, window in self._windows.items()}}
+
+    def learned(self) -> list[Learned]:
+        """The limits that were not given."""
+        found = []
+        for what, rate in self._rates.items():
+            name = _BY_PLACE[what, _MINUTE]
+            if rate.told is not None and (rate.given is None or rate.told < rate.given):
+                found.append(Learned(name=name, limit=rate.told * _MINUTE, told=True))
+            elif rate.measured is not None:
+                found.append(Learned(name=name, limit=rate.measured * _MINUTE, told=False))
+        return found
+
+    @property
+    def _requests(self) -> Rate:
+        rate = self._rates.get("requests")
+        if rate is None:
+            rate = self._rates["requests"] = Rate(self._clock.now())
+        return rate
+
+    def _costs(self, estimate: TokenEstimate) -> dict[LimitedThing, float]:
+        taken = self._book.input(estimate)
+        given = self._book.output(estimate, self._settles)
+        both = max(taken, given) if self._takes_the_higher else taken + given
+        return {"requests": 1.0, "tokens": both, "input_tokens": taken, "output_tokens": given}
+
+    def _close(self, charge: Charge) -> bool:
+        was_open, charge.open = charge.open, False
+        return was_open
+
+    def _give_back(self, charge: Charge) -> None:
+        for what, rate in self._rates.items():
+            if what in charge.before:
+                rate.give_back(charge.costs[what])
+        for (what, _), window in self._windows.items():
+            window.give_back(charge.costs[what])
+
+    def _gate_opened_for(self, charge: Charge) -> None:
+        if charge.sent_at >= self._gate.until:
+            self._gate.accepted()
+
+    def _settle(self, charge: Charge, usage: Usage) -> None:
+        taken = charge.costs["input_tokens"] if usage.input_tokens is None else float(usage.input_tokens)
+        given = charge.costs["output_tokens"] if usage.output_tokens is None else float(usage.output_tokens)
+        used: dict[LimitedThing, float] = {"tokens": taken + given, "input_tokens": taken, "output_tokens": given}
+        for what, rate in self._rates.items():
+            if what in used and what in charge.before:
+                rate.correct(charge.costs[what] - used[what])
+        for (what, _), window in self._windows.items():
+            if what in used:
+                window.give_back(charge.costs[what] - used[what])
+
+    def _cut(self, dimension: str | None, charge: Charge, rest: float, now: float) -> None:
+        """Slow down what the refusal names, or requests."""
+        self._cut_at = now
+        what: LimitedThing = next((one for one in charge.costs if one == dimension), "requests")
+        if not charge.costs[what]:
+            # Nobody had asked for sizes until now. From now on they are known, and until then requests are what counts.
+            self.counts_tokens = True
+            what = "requests"
+        rate = self._rates.get(what)
+        if rate is None:
+            rate = self._rates[what] = Rate(now)
+        if not rate.paced:
+            requests = self._requests.accepted(_START_LOOKBACK, now)
+            rate.begin(None if requests is None else requests * charge.costs[what], now)
+        rate.refused(rest, now)
+
+    def _heard(self, reading: LimitReading, charge: Charge) -> None:
+        now = self._clock.now()
+        what, seconds = reading.what, reading.window or _MINUTE
+        if seconds > _LONG:
+            self._heard_of_window(reading, seconds, now)
+            return
+        rate = self._rates.get(what)
+        if rate is None:
+            if reading.limit is None:
+                return
+            rate = self._rates[what] = Rate(now)
+            self.counts_tokens = self.counts_tokens or what != "requests"
+        if reading.limit is not None:
+            rate.hear(reading.limit / seconds, now)
+        # An older reading than the last is out of date, and a limit that is not paced needs no clamp.
+        if reading.remaining is not None and charge.sent_at >= self._heard_from and what in charge.before:
+            self._heard_from = charge.sent_at
+            since = rate.charged - charge.before[what] - charge.costs[what]
+            rate.leave_at_most(reading.remaining - since, now - charge.sent_at, now)
+
+    def _heard_of_window(self, reading: LimitReading, seconds: float, now: float) -> None:
+        window = self._windows.get((reading.what, seconds))
+        if window is None:
+            if reading.limit is None:
+                return
+            window = self._windows[reading.what, seconds] = Window(reading.limit, seconds)
+            self.counts_tokens = self.counts_tokens or reading.what != "requests"
+        if reading.remaining is not None:
+            window.told(reading.remaining, reading.reset_in, now)

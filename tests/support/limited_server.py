@@ -1,0 +1,199 @@
+"""Servers with limits, in virtual time, and what a client made of them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import anyio
+import msgspec
+
+from promptmill._engine import Engine
+from promptmill._engine_spec import EngineSpec, Entry
+from promptmill._lane import LaneSpec
+from promptmill._routing import Route, Router
+from promptmill.clock import VirtualClock
+from promptmill.errors import RunStopped, Throttled
+from promptmill.interfaces import Observer, RealtimeProvider
+from promptmill.models import LimitReading, Request, Response, Result, TokenEstimate, Usage
+from promptmill.policies.exponential import ExponentialPolicy
+from promptmill.testing import request
+from promptmill_simulator.meters import METERS, LimitKind, Meter
+
+MEDIAN_LATENCY = 2.5
+SIGMA = 0.5
+
+
+class Size(msgspec.Struct, frozen=True):
+    """Tokens of one request: what the client estimates, the bound of the answer, and what is really used."""
+
+    estimate: int = 10
+    most: int | None = None
+    taken: int = 10
+    given: int = 10
+
+
+class Server(RealtimeProvider):
+    """Answers after a while, within its limits. ``rpm`` and ``tpm`` may be changed while it runs."""
+
+    model = "sim"
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        *,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        kind: LimitKind = "bucket",
+        burst: float = 60.0,
+        tells_wait: bool = True,
+        tells_limits: bool = False,
+        settles: bool = False,
+        size: Callable[[random.Random], Size] = lambda _: Size(),
+        latency: float = MEDIAN_LATENCY,
+        seed: int = 1,
+    ) -> None:
+        self.clock = clock
+        self.charging = "settle" if settles else "reserve"
+        self.random = random.Random(seed)
+        self._latency = latency
+        self._tells_wait = tells_wait
+        self._tells_limits = tells_limits
+        self._size = size
+        self._sizes: dict[int, Size] = {}
+        self.down = lambda: False
+        self.accepted: list[tuple[float, float]] = []
+        """When, and how many tokens were charged."""
+        self.refused: list[float] = []
+        self._clock_of = clock.wall if METERS[kind].by_wall else clock.now
+        now = self._clock_of()
+        self.requests: Meter | None = None if rpm is None else METERS[kind](rpm, burst, now)
+        self.tokens: Meter | None = None if tpm is None else METERS[kind](tpm, burst, now)
+
+    def size(self, request: Request) -> Size:
+        if request.index not in self._sizes:
+            self._sizes[request.index] = self._size(self.random)
+        return self._sizes[request.index]
+
+    def estimate(self, request: Request) -> TokenEstimate:
+        size = self.size(request)
+        return TokenEstimate(size.estimate, size.most)
+
+    async def complete(self, request: Request, *, timeout: float) -> Response:
+        await anyio.sleep(0.01 + self.random.expovariate(1 / 0.0075))
+        size = self.size(request)
+        charge = size.taken + (size.given if size.most is None else size.most)
+        now = self._clock_of()
+        wants = [(m, a, n) for m, a, n in ((self.requests, 1.0, "requests"), (self.tokens, charge, "tokens")) if m]
+        for meter, amount, name in wants:
+            if self.down() or meter.wait_for(amount, now) > 0:
+                self.refused.append(self.clock.now())
+                await anyio.sleep(0.01)
+                wait = meter.wait_for(amount, now) if self._tells_wait and not self.down() else None
+                failure = Throttled("too many", retry_after=wait, dimension=name)
+                failure.limits = tuple(self._readings(now)) if self._tells_limits else ()
+                raise failure
+        taken = [(meter, meter.take(amount, now)) for meter, amount, _ in wants]
+        self.accepted.append((self.clock.now(), charge))
+        limits = tuple(self._readings(now)) if self._tells_limits else ()
+        await anyio.sleep(self._latency * math.exp(self.random.gauss(0, SIGMA)))
+        del self._sizes[request.index]
+        if self.charging == "settle":
+            for meter, was in taken:
+                if meter is self.tokens:
+                    meter.correct(was, size.taken + size.given, self._clock_of())
+        usage = Usage(input_tokens=size.taken, output_tokens=size.given)
+        return Response(text="x", usage=usage, limits=limits)
+
+    def _readings(self, now: float) -> list[LimitReading]:
+        return [
+            LimitReading(what=what, window=60.0, limit=meter.limit, remaining=max(meter.remaining(now), 0.0))
+            for what, meter in (("requests", self.requests), ("tokens", self.tokens))
+            if meter is not None
+        ]
+
+    def used(self, start: float, end: float) -> int:
+        """Requests accepted between two moments."""
+        return sum(start <= at < end for at, _ in self.accepted)
+
+    def refusals(self, start: float, end: float) -> int:
+        return sum(start <= at < end for at in self.refused)
+
+    def refused_share(self, start: float, end: float) -> float:
+        refused = self.refusals(start, end)
+        return refused / max(refused + self.used(start, end), 1)
+
+
+class Listener(Observer):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+async def endless() -> AsyncIterator[Sequence[Entry]]:
+    index = 0
+    while True:
+        yield [request(id=str(at), index=at) for at in range(index, index + 20)]
+        index += 20
+
+
+async def some(count: int) -> AsyncIterator[Sequence[Entry]]:
+    for start in range(0, count, 20):
+        yield [request(id=str(at), index=at) for at in range(start, min(start + 20, count))]
+
+
+class Outcome(msgspec.Struct):
+    engine: Engine
+    results: list[Result]
+    took: float
+    warnings: list[str]
+
+
+def mill(
+    clock: VirtualClock,
+    servers: Mapping[str, RealtimeProvider],
+    *,
+    limits: Mapping[str, float] | None = None,
+    seconds: float = math.inf,
+    count: int | None = None,
+    concurrency: int | None = None,
+    timeout: float = 600.0,
+    routes: Sequence[Route] | None = None,
+    meanwhile: Callable[[Engine], object] | None = None,
+) -> Outcome:
+    """Run ``count`` requests, or for so many virtual seconds, against servers on ``clock``."""
+    results: list[Result] = []
+    listener = Listener()
+
+    async def consume(group: Sequence[Result]) -> None:
+        results.extend(group)
+
+    async def main() -> Outcome:
+        lanes = [
+            LaneSpec(name=name, provider=one, concurrency=concurrency, timeout=timeout, limits=limits or {})
+            for name, one in servers.items()
+        ]
+        router = Router(routes or [Route(next(iter(servers)))], list(servers))
+        spec = EngineSpec(
+            lanes=lanes, router=router, policy=ExponentialPolicy(seed=1), clock=clock, observers=[listener]
+        )
+        engine = Engine(spec, consume)
+
+        async def watch() -> None:
+            if meanwhile is not None:
+                meanwhile(engine)
+            await anyio.sleep(seconds)
+            engine.stop(RunStopped("time", code="E0999", exit_code=5), grace=0)
+
+        async with anyio.create_task_group() as group:
+            if seconds < math.inf:
+                group.start_soon(watch)
+            await engine.run(endless() if count is None else some(count))
+            took = clock.now()
+            group.cancel_scope.cancel()
+        return Outcome(engine, results, took, listener.warnings)
+
+    return clock.run(main)
