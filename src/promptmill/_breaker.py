@@ -13,7 +13,8 @@ from typing import Final
 _WINDOW: Final = 20
 _TOO_MANY: Final = 16
 """It opens when so many of the last so many calls failed. Half of them would be too few: with three of ten calls
-failing at random, half of twenty do so every now and then, and each rest would cost more than the failures."""
+failing at random, half of twenty do so every now and then, and each rest would cost more than the failures. Where more
+calls are under way, as many as those must have failed with none answered in between: failures come sooner than answers."""
 
 _FIRST_REST: Final = 2.0
 _LONGEST_REST: Final = 60.0
@@ -25,12 +26,13 @@ _PROBES: Final = (1, 2, 4)
 class Breaker:
     """Closed: all calls go. Open: none. Half open: a few."""
 
-    __slots__ = ("_failed", "_probing", "_random", "_rest", "_step", "_succeeded", "until")
+    __slots__ = ("_failed", "_in_a_row", "_probing", "_random", "_rest", "_step", "_succeeded", "until")
 
     def __init__(self) -> None:
         self.until = -math.inf
         """While it is open: when the next probe may go."""
         self._failed: deque[bool] = deque(maxlen=_WINDOW)
+        self._in_a_row = 0
         self._rest = 0.0
         self._step: int | None = None
         self._probing = 0
@@ -63,6 +65,7 @@ class Breaker:
     def succeeded(self, probe: bool) -> bool:
         """A call was answered. Returns whether that closed it."""
         self._failed.append(False)
+        self._in_a_row = 0
         if self._step is None or not probe:
             return False
         self._probing -= self._probing > 0
@@ -79,16 +82,18 @@ class Breaker:
         self._failed.clear()
         return True
 
-    def failed(self, probe: bool, now: float) -> bool:
-        """A call failed through the provider's fault. Returns whether that opened it, for the first time or again."""
+    def failed(self, probe: bool, now: float, under_way: int = 0) -> bool:
+        """A call failed through the provider's fault, ``under_way`` others being made. Returns whether that opened it,
+        for the first time or again."""
         self._failed.append(True)
+        self._in_a_row += 1
         if self._step is not None:
             if not probe:  # sent before it opened
                 return False
             self._probing -= self._probing > 0
             if now < self.until:
                 return False
-        elif sum(self._failed) < _TOO_MANY:
+        elif sum(self._failed) < _TOO_MANY or (under_way > _WINDOW and self._in_a_row < under_way):
             return False
         self._rest = min(max(2 * self._rest, _FIRST_REST), _LONGEST_REST)
         self.until = now + self._rest * (1 + _JITTER * self._random.random())

@@ -31,6 +31,10 @@ LONGEST_REST_S: Final = 25 * 3600.0
 """A day and what clocks differ: no limit that ends by itself lasts longer."""
 
 
+_LONGER: Final = 0.8
+"""Of a rest; what is longer than the one that was told by more than the jitter is told, too."""
+
+
 class Passage(NamedTuple):
     """A call on its way through a channel."""
 
@@ -118,7 +122,7 @@ class Channel:
         if isinstance(failure, NeverSent | Transient):
             if failure.code == _TIMEOUT or failure.http_status in _OVERLOADED:
                 self.concurrency.lost(passage.charge.sent_at, now)
-            if self._breaker.failed(passage.probe, now):
+            if self._breaker.failed(passage.probe, now, self.in_flight):
                 self._tell(
                     f"provider {self.name!r} fails nearly every call ({failure.message}); it is left alone for "
                     f"{self._breaker.until - now:.0f} s and then tried with one call; no request fails for that"
@@ -147,7 +151,7 @@ class Channel:
             return
         now = self._clock.now()
         self._last_good = max(self._last_good or now, now + seconds)
-        if now + seconds > self._told_until:
+        if now + _LONGER * seconds > self._told_until:
             self._told_until = now + seconds
             limit = (failure.dimension or "limit").replace("_", " ")
             self._warn(

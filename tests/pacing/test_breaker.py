@@ -30,6 +30,15 @@ def test_it_opens_when_16_of_the_last_20_calls_failed() -> None:
     assert 2.0 <= breaker.wait(0.0) <= 2.2
 
 
+def test_failures_that_come_sooner_than_answers_do_not_open_it() -> None:
+    breaker = Breaker()
+    for _ in range(49):
+        assert not breaker.failed(breaker.sent(), 0.0, 50)
+    breaker.succeeded(breaker.sent())
+    for number in range(50):
+        assert breaker.failed(breaker.sent(), 0.0, 50) == (number == 49)
+
+
 def test_random_failures_of_three_in_ten_do_not_open_it() -> None:
     import random
 

@@ -11,9 +11,8 @@ _CAP: Final = 15.0
 """Seconds, doubled from one fruitless try to the next, where the provider does not say how long."""
 
 _JITTER: Final = 0.1
-
-SHORT: Final = 600.0
-"""Seconds up to which a rest is nothing to speak of."""
+_MOST_JITTER: Final = 10.0
+"""A tenth of the wait, at most so many seconds: keys of several clients should not all come back at once."""
 
 LONGEST: Final = 25 * 3600.0
 """A day and what clocks differ: nothing that ends by itself takes longer."""
@@ -36,7 +35,8 @@ class Gate:
             self._fruitless += 1
         wait = min(_CAP, _BASE * 2.0 ** min(self._fruitless - 1, 16))
         if retry_after is not None and retry_after > 0:
-            asked = min(retry_after, LONGEST) * (1 + _JITTER * self._random.random())
+            asked = min(retry_after, LONGEST)
+            asked += min(_JITTER * asked, _MOST_JITTER) * self._random.random()
             wait = asked if self._fruitless == 1 else max(asked, wait)
         elif again:
             wait = 0.0
