@@ -14,7 +14,7 @@ _WINDOW: Final = 20
 _TOO_MANY: Final = 16
 """It opens when so many of the last so many calls failed. Half of them would be too few: with three of ten calls
 failing at random, half of twenty do so every now and then, and each rest would cost more than the failures. Where more
-calls are under way, as many as those must have failed with none answered in between: failures come sooner than answers."""
+calls are under way, so many must have failed with none answered in between: failures come sooner than answers."""
 
 _FIRST_REST: Final = 2.0
 _LONGEST_REST: Final = 60.0
