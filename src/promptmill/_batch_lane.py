@@ -178,6 +178,9 @@ class BatchLane:
     def rests_for(self) -> float:
         return 0.0
 
+    def use_up(self, failure: QuotaExhausted) -> None:
+        self.exhausted = failure
+
     def silent_for(self) -> float:
         """A batch takes its time: never."""
         return 0.0

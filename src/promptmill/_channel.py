@@ -14,7 +14,8 @@ from promptmill._breaker import Breaker
 from promptmill._concurrency import Concurrency
 from promptmill._pacing import Charge, Learned, Pacer
 from promptmill.clock import Clock
-from promptmill.errors import NeverSent, ProviderError, Throttled, Transient
+from promptmill.errors import AuthFailed, NeverSent, ProviderError, QuotaExhausted, Throttled, Transient
+from promptmill.interfaces import RealtimeProvider
 from promptmill.models import Response, TokenEstimate
 
 NEW_SHARE: Final = 0.1
@@ -38,6 +39,7 @@ _LONGER: Final = 0.8
 class Passage(NamedTuple):
     """A call on its way through a channel."""
 
+    channel: Channel
     charge: Charge
     probe: bool
 
@@ -55,9 +57,20 @@ class Channel:
     """``warn`` is told, in words for people, of rests that they should know of."""
 
     def __init__(
-        self, name: str, pacer: Pacer, concurrency: Concurrency, clock: Clock, warn: Callable[[str], None]
+        self,
+        name: str,
+        provider: RealtimeProvider,
+        pacer: Pacer,
+        concurrency: Concurrency,
+        clock: Clock,
+        warn: Callable[[str], None],
+        *,
+        is_one_of_many: bool = False,
     ) -> None:
         self.name = name
+        self.provider = provider
+        self.exhausted: QuotaExhausted | None = None
+        self._is_one_of_many = is_one_of_many
         self.concurrency = concurrency
         self.pacer = pacer
         self.in_flight = 0
@@ -94,7 +107,7 @@ class Channel:
         self.in_flight += 1
         if self._last_good is None:
             self._last_good = self._clock.now()
-        return Passage(self.pacer.charge(estimate), self._breaker.sent())
+        return Passage(self, self.pacer.charge(estimate), self._breaker.sent())
 
     def answered(self, passage: Passage, response: Response) -> float:
         """It was answered. Returns the seconds it took."""
@@ -111,6 +124,10 @@ class Channel:
         """It failed."""
         now = self._clock.now()
         self.in_flight -= 1
+        if isinstance(failure, QuotaExhausted):
+            self.exhausted = failure
+        if self._is_one_of_many and isinstance(failure, QuotaExhausted | AuthFailed):
+            failure.message = f"{self.name}: {failure.message}"
         if isinstance(failure, Throttled):
             self._breaker.forget(passage.probe)
             self._rest(self.pacer.refused(passage.charge, failure), failure)

@@ -247,8 +247,8 @@ class Engine(LaneTotals):
             self.stop(stops.auth(lane.name, failure))
             return
         if isinstance(failure, QuotaExhausted):
-            lane.exhausted = failure
-            decision: Decision = Fallback()
+            lane.use_up(failure)
+            decision: Decision = Fallback() if lane.exhausted else Retry(0.0)
         elif isinstance(failure, NeverSent) and self._unreachable(lane, work):
             self.stop(stops.unreachable(lane.name, failure))
             return

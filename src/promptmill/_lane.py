@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import msgspec
@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from promptmill._channel import Channel, Passage, Traffic
 from promptmill._concurrency import MOST, Adaptive, Fixed
 from promptmill._pacing import Pacer
+from promptmill._pool import Pool
 from promptmill._queue import Queued
 from promptmill._ratecap import RateCap
 from promptmill._waiting import LEAST_AHEAD, Waiting
@@ -37,6 +38,13 @@ ASSUMED_LATENCY_S = 5.0
 """Seconds a call is taken to last before one has been made."""
 
 
+class Key(NamedTuple):
+    """Another key or deployment of the same model, with its own limits."""
+
+    provider: RealtimeProvider
+    limits: Mapping[str, float]
+
+
 class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A provider and how to use it. ``timeout`` in seconds a call; ``limits`` by name as in ``options.Limits``;
     without ``concurrency`` it is found out, up to ``most``."""
@@ -47,6 +55,7 @@ class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
     most: int = MOST
     timeout: float
     limits: Mapping[str, float] = {}
+    others: tuple[Key, ...] = ()
     calls_per_second: float | None = None
     price: Pricer | None = None
 
@@ -63,8 +72,7 @@ class Lane:
         self.reached = False
         """Whether the provider has ever answered anything."""
         self.unreached_since: float | None = None
-        self.exhausted: QuotaExhausted | None = None
-        self._channel = _channel_of(spec, clock, outcome.warn)
+        self._pool = _pool_of(spec, clock, outcome.warn)
         self._price = spec.price
         self._timeout = spec.timeout
         self._outcome = outcome
@@ -82,23 +90,31 @@ class Lane:
 
     @property
     def in_flight(self) -> int:
-        return self._channel.in_flight
+        return self._pool.in_flight
 
     @property
     def concurrency(self) -> int:
         """Calls that may be in flight now."""
-        return self._channel.concurrency.limit
+        return self._pool.concurrency
 
     @property
     def traffic(self) -> Traffic:
-        return self._channel.traffic()
+        return self._pool.traffic()
+
+    @property
+    def exhausted(self) -> QuotaExhausted | None:
+        """Why it has no quota left; None while it has."""
+        return self._pool.exhausted
+
+    def use_up(self, failure: QuotaExhausted) -> None:
+        """Nothing to do: the key that it is about knows."""
 
     @property
     def rests_for(self) -> float:
-        return max(self._channel.pacer.resting_until - self._clock.now(), 0.0)
+        return max(self._pool.resting_until - self._clock.now(), 0.0)
 
     def silent_for(self) -> float:
-        return self._channel.silent_for()
+        return self._pool.silent_for()
 
     @property
     def _low_water(self) -> int:
@@ -168,9 +184,9 @@ class Lane:
     def seconds_for(self, requests: int, tokens: int) -> float:
         """About how long so many more requests with so many tokens would take here."""
         count = requests + len(self._waiting)
-        latency = ASSUMED_LATENCY_S if self._channel.latency is None else self._channel.latency
+        latency = ASSUMED_LATENCY_S if self._pool.latency is None else self._pool.latency
         each = TokenEstimate(tokens // max(requests, 1), 0)
-        return max(latency * (1 + count / self.concurrency), self._channel.pacer.seconds_for(count, each))
+        return max(latency * (1 + count / self.concurrency), self._pool.seconds_for(count, each))
 
     def cost(self, usage: Usage, model: str | None, tier: Tier) -> float | None:
         """USD for an answer of this lane; None when it is not known."""
@@ -209,11 +225,11 @@ class Lane:
         """The next request that may be sent now; None when the lane is closed."""
         async with self._turn:
             while not self._closed:
-                if self._channel.full:
+                if self._pool.full:
                     await self._wait_for_change(math.inf)
                     continue
-                if self.rests_for and not self._channel.ill:
-                    await self._wait_for_change(self._channel.pacer.resting_until)
+                if self.rests_for and not self._pool.ill:
+                    await self._wait_for_change(self._pool.resting_until)
                     continue
                 work = self._take()
                 if work is None:
@@ -238,8 +254,8 @@ class Lane:
         if self._closed:
             return
         self._changed = anyio.Event()
-        self._waits_for_calls = until == math.inf
-        if until is None or self._waits_for_calls:
+        self._waits_for_calls = until == math.inf or self._pool.is_partly_full
+        if until is None or until == math.inf:
             await self._changed.wait()
         else:
             with anyio.move_on_after(max(until - self._clock.now(), 0.0)):
@@ -280,21 +296,20 @@ class Lane:
         return None
 
     async def _pace(self, work: Work) -> bool:
-        pacer = self._channel.pacer
-        if pacer.counts_tokens:
+        if self._pool.counts_tokens:
             try:
                 work.estimate = self.provider.estimate(work.request)
             except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
                 await self._outcome.broke(self, work, error, None)
                 return False
-            limit = pacer.oversized(work.estimate)
+            limit = self._pool.oversized(work.estimate)
             if limit is not None:
                 tokens = work.estimate.input_tokens + (work.estimate.output_tokens or 0)
                 message = f"about {tokens} tokens are more than the whole {limit} limit of provider {self.name!r}"
                 await self._outcome.failed(self, work, Permanent(message, code="over_limit"), None)
                 return False
-        while (wait := self._channel.wait(work.estimate)) > 0:
-            if self._channel.ill and len(work.chain) > 1:
+        while (wait := self._pool.wait(work.estimate, work.request)) > 0:
+            if self._pool.ill and len(work.chain) > 1:
                 failure = Transient(f"provider {self.name!r} is left alone for a while", code="left_alone")
                 await self._outcome.failed(self, work, failure, None)
                 return False
@@ -311,7 +326,7 @@ class Lane:
             return
         if work.started is None:
             work.started = self._clock.now()
-        passage = self._channel.send(work.estimate)
+        passage = self._pool.send(work.estimate)
         self._waiting.retries.sent(retry)
         try:
             outcome = await self._call(work, passage)
@@ -328,7 +343,7 @@ class Lane:
         sent_at = passage.charge.sent_at
         try:
             with anyio.fail_after(self._timeout):
-                response = await self.provider.complete(work.request, timeout=self._timeout)
+                response = await passage.channel.provider.complete(work.request, timeout=self._timeout)
             if not isinstance(response, Response):
                 raise TypeError(f"complete() returned {type(response).__name__}, not a Response")
         except TimeoutError:
@@ -336,36 +351,41 @@ class Lane:
         except ProviderError as failure:
             return self._failed(work, passage, failure)
         except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
-            self._channel.dropped(passage)
+            passage.channel.dropped(passage)
             return self._outcome.broke(self, work, error, self._clock.now() - sent_at)
         except asyncio.CancelledError as error:
-            self._channel.dropped(passage)
+            passage.channel.dropped(passage)
             if _is_cancelled():
                 raise
             # The provider's own: let through, it would end all workers without a word, and the run with them.
             return self._outcome.broke(self, work, error, self._clock.now() - sent_at)
         except BaseException:
-            self._channel.dropped(passage)
+            passage.channel.dropped(passage)
             raise
         self.reached = True
-        return self._outcome.succeeded(self, work, response, self._channel.answered(passage, response))
+        return self._outcome.succeeded(self, work, response, passage.channel.answered(passage, response))
 
     def _failed(self, work: Work, passage: Passage, failure: ProviderError) -> Coroutine[Any, Any, None]:
         latency = self._clock.now() - passage.charge.sent_at
-        self._channel.failed(passage, failure)
-        work.free = isinstance(failure, Throttled | NeverSent)
+        passage.channel.failed(passage, failure)
+        work.free = isinstance(failure, Throttled | NeverSent | QuotaExhausted)
         if isinstance(failure, NeverSent):
             work.lane_attempts -= 1
             work.unsent += 1
         return self._outcome.failed(self, work, failure, latency)
 
 
-def _channel_of(spec: LaneSpec, clock: Clock, warn: Callable[[str], None]) -> Channel:
-    provider = spec.provider
-    pacer = Pacer(spec.limits, clock, charging=provider.charging, admission=provider.admission)
-    adaptive = spec.concurrency is None
-    concurrency = Adaptive(spec.most, queues=provider.queues) if adaptive else Fixed(spec.concurrency or 1)
-    return Channel(spec.name, pacer, concurrency, clock, warn)
+def _pool_of(spec: LaneSpec, clock: Clock, warn: Callable[[str], None]) -> Pool:
+    def channel(name: str, provider: RealtimeProvider, limits: Mapping[str, float]) -> Channel:
+        pacer = Pacer(limits, clock, charging=provider.charging, admission=provider.admission)
+        adaptive = spec.concurrency is None
+        concurrency = Adaptive(spec.most, queues=provider.queues) if adaptive else Fixed(spec.concurrency or 1)
+        return Channel(name, provider, pacer, concurrency, clock, warn, is_one_of_many=bool(spec.others))
+
+    if not spec.others:
+        return Pool([channel(spec.name, spec.provider, spec.limits)])
+    keys = [Key(spec.provider, spec.limits), *spec.others]
+    return Pool([channel(f"{spec.name}[{at}]", key.provider, key.limits) for at, key in enumerate(keys)])
 
 
 def _is_cancelled() -> bool:

@@ -11,7 +11,7 @@ from promptmill._batch_lane import BatchLaneSpec
 from promptmill._batching import Forgetful
 from promptmill._concurrency import MOST
 from promptmill._descriptors import most_connections
-from promptmill._lane import LaneSpec
+from promptmill._lane import Key, LaneSpec
 from promptmill.batch import BatchProvider
 from promptmill.errors import JobError
 from promptmill.interfaces import RealtimeProvider
@@ -34,12 +34,20 @@ def lane_of(name: str, given: Given, context: BuildContext, lanes: int) -> LaneS
         JobError: the provider is neither a realtime nor a batch provider.
     """
     options = given if isinstance(given, ProviderOptions) else None
-    provider = given.build(msgspec.structs.replace(context, name=name)) if isinstance(given, ProviderOptions) else given
+    members = options.members() if options else []
+    built = [one.build(msgspec.structs.replace(context, name=name)) for one in members]
+    provider = built[0] if isinstance(given, ProviderOptions) else given
     if isinstance(provider, BatchProvider):
         return _batch_lane(name, provider, options)
     if not isinstance(provider, RealtimeProvider):
         raise JobError(f"provider {name!r} is neither a realtime nor a batch provider", code="E0232")
-    return _realtime_lane(name, provider, options, lanes)
+    lane = _realtime_lane(name, provider, members[0] if members else None, lanes * max(len(members), 1))
+    others = tuple(
+        Key(other, _limits_of(one))
+        for one, other in zip(members[1:], built[1:], strict=True)
+        if isinstance(other, RealtimeProvider)
+    )
+    return msgspec.structs.replace(lane, others=others)
 
 
 def _realtime_lane(name: str, provider: RealtimeProvider, options: ProviderOptions | None, lanes: int) -> LaneSpec:
@@ -48,16 +56,20 @@ def _realtime_lane(name: str, provider: RealtimeProvider, options: ProviderOptio
         concurrency = provider.concurrency
         return LaneSpec(name=name, provider=provider, concurrency=concurrency, most=most, timeout=DEFAULT_TIMEOUT)
     wanted = options.max_concurrency or provider.concurrency
-    limits = {key: limit for key, limit in options.limits.model_dump().items() if limit is not None}
     return LaneSpec(
         name=name,
         provider=provider,
         concurrency=None if wanted is None else _possible(wanted, lanes),
         most=most,
         timeout=options.timeout,
-        calls_per_second=limits.pop("rps", None),
-        limits=limits,
+        calls_per_second=options.limits.rps,
+        limits=_limits_of(options),
     )
+
+
+def _limits_of(options: ProviderOptions) -> dict[str, float]:
+    limits = options.limits.model_dump(exclude={"rps"}, exclude_none=True)
+    return {name: float(limit) for name, limit in limits.items()}
 
 
 def _batch_lane(name: str, provider: BatchProvider, options: ProviderOptions | None) -> BatchLaneSpec:

@@ -44,10 +44,18 @@ class AnyLane(Protocol):
     name: str
     reached: bool
     unreached_since: float | None
-    exhausted: QuotaExhausted | None
 
     @property
     def provider(self) -> Provider: ...
+
+    @property
+    def exhausted(self) -> QuotaExhausted | None:
+        """Why there is no quota left; None while there is."""
+        ...
+
+    def use_up(self, failure: QuotaExhausted) -> None:
+        """A call said that there is none left."""
+        ...
 
     @property
     def in_flight(self) -> int: ...

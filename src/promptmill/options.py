@@ -21,11 +21,12 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from promptmill.clock import Clock, SystemClock
 from promptmill.errors import UsageError
@@ -230,17 +231,60 @@ class Price(BaseModel):
         return self
 
 
+_SHARED: Final = frozenset({"pool", "price", "timeout", "max_concurrency"})
+"""What the keys of a pool cannot have of their own."""
+
+
+def _moved(error: ErrorDetails, at: tuple[int | str, ...]) -> InitErrorDetails:
+    """The same mistake at another place. What was given is left out: it may be a secret."""
+    kind = PydanticCustomError("pool", "{reason}", {"reason": error["msg"].removeprefix("Value error, ")})
+    return InitErrorDetails(type=kind, loc=at, input=None)
+
+
 class ProviderOptions(Options[Provider]):
     """Base of a provider's options; the fields here are the engine's."""
 
     kind = "provider"
-    how_only = frozenset({"max_concurrency", "limits", "timeout", "price"})
+    how_only = frozenset({"max_concurrency", "limits", "timeout", "price", "pool"})
 
     model: str | None = Field(None, description="The model that answers.")
     max_concurrency: int | None = Field(None, ge=1, description="Calls in flight at once.")
     limits: Limits = Limits()
     timeout: Duration = Field(600.0, description="Seconds one call may take, e.g. 60s.")
     price: Price | None = Field(None, description="What its tokens cost; default: by the price table.")
+    pool: tuple[dict[str, Any], ...] = Field(
+        (), description="Keys or deployments of the same model that share the work: what each has of its own."
+    )
+
+    def members(self) -> list[Self]:
+        """The options of each key of the pool; these alone when there is no pool.
+
+        Raises:
+            ValidationError: what one of them has of its own is wrong; its place in the pool is in the locations.
+        """
+        if not self.pool:
+            return [self]
+        shared = self.model_dump(mode="json", exclude={"pool"}, exclude_unset=True)
+        return [self._member(at, {**shared, **own}) for at, own in enumerate(self.pool)]
+
+    def _member(self, at: int, values: dict[str, Any]) -> Self:
+        try:
+            return type(self).model_validate(values)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(
+                error.title, [_moved(one, ("pool", at, *one["loc"])) for one in error.errors(include_url=False)]
+            ) from None
+
+    @model_validator(mode="after")
+    def _pool_is_sound(self) -> Self:
+        for at, own in enumerate(self.pool):
+            refused = sorted(own.keys() & _SHARED)
+            if refused:
+                raise ValueError(f"{refused[0]!r} is the same for the whole pool: say it once, outside of it")
+            if not own:
+                raise ValueError(f"number {at + 1} of the pool has nothing of its own, such as an api_key")
+        self.members()
+        return self
 
 
 class BatchProviderOptions(ProviderOptions):
@@ -267,8 +311,8 @@ class BatchProviderOptions(ProviderOptions):
 
     @model_validator(mode="after")
     def _has_no_realtime_limits(self) -> Self:
-        if self.max_concurrency is not None or self.limits != Limits():
-            raise ValueError("a batch provider takes no `max_concurrency` and no `limits`: its calls are few")
+        if self.max_concurrency is not None or self.limits != Limits() or self.pool:
+            raise ValueError("a batch provider takes no `max_concurrency`, `limits` or `pool`: its calls are few")
         return self
 
 

@@ -252,6 +252,9 @@ class Pipeline:
         for name, given in self._providers.items():
             lane = lane_of(name, given, self._context, len(self._providers))
             await stack.enter_async_context(lane.provider)
+            if isinstance(lane, LaneSpec):
+                for key in lane.others:
+                    await stack.enter_async_context(key.provider)
             lanes.append(msgspec.structs.replace(lane, price=await self._pricer(lane.provider, given)))
         return lanes
 

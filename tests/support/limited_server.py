@@ -11,12 +11,12 @@ import msgspec
 
 from promptmill._engine import Engine
 from promptmill._engine_spec import EngineSpec, Entry
-from promptmill._lane import LaneSpec
+from promptmill._lane import Key, LaneSpec
 from promptmill._routing import Route, Router
 from promptmill.clock import VirtualClock
 from promptmill.errors import RunStopped, Throttled
 from promptmill.interfaces import Observer, RealtimeProvider
-from promptmill.models import LimitReading, Request, Response, Result, TokenEstimate, Usage
+from promptmill.models import LimitReading, Message, Request, Response, Result, TokenEstimate, Usage
 from promptmill.policies.exponential import ExponentialPolicy
 from promptmill.testing import request
 from promptmill_simulator.meters import METERS, LimitKind, Meter
@@ -63,6 +63,8 @@ class Server(RealtimeProvider):
         self._size = size
         self._sizes: dict[int, Size] = {}
         self.down = lambda: False
+        self.prefixes: list[str] = []
+        """How each request that came began."""
         self.accepted: list[tuple[float, float]] = []
         """When, and how many tokens were charged."""
         self.refused: list[float] = []
@@ -81,6 +83,7 @@ class Server(RealtimeProvider):
         return TokenEstimate(size.estimate, size.most)
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
+        self.prefixes.append(request.messages[0].text[:10])
         await anyio.sleep(0.01 + self.random.expovariate(1 / 0.0075))
         size = self.size(request)
         charge = size.taken + (size.given if size.most is None else size.most)
@@ -140,9 +143,13 @@ async def endless() -> AsyncIterator[Sequence[Entry]]:
         index += 20
 
 
-async def some(count: int) -> AsyncIterator[Sequence[Entry]]:
+async def some(count: int, text: Callable[[int], str]) -> AsyncIterator[Sequence[Entry]]:
     for start in range(0, count, 20):
-        yield [request(id=str(at), index=at) for at in range(start, min(start + 20, count))]
+        yield [_asking(at, text(at)) for at in range(start, min(start + 20, count))]
+
+
+def _asking(at: int, text: str) -> Request:
+    return request(id=str(at), index=at, messages=(Message(role="user", content=text),))
 
 
 class Outcome(msgspec.Struct):
@@ -161,8 +168,10 @@ def mill(
     count: int | None = None,
     concurrency: int | None = None,
     timeout: float = 600.0,
+    others: Sequence[Key] = (),
     routes: Sequence[Route] | None = None,
     meanwhile: Callable[[Engine], object] | None = None,
+    text: Callable[[int], str] = str,
 ) -> Outcome:
     """Run ``count`` requests, or for so many virtual seconds, against servers on ``clock``."""
     results: list[Result] = []
@@ -173,7 +182,14 @@ def mill(
 
     async def main() -> Outcome:
         lanes = [
-            LaneSpec(name=name, provider=one, concurrency=concurrency, timeout=timeout, limits=limits or {})
+            LaneSpec(
+                name=name,
+                provider=one,
+                concurrency=concurrency,
+                timeout=timeout,
+                limits=limits or {},
+                others=tuple(others),
+            )
             for name, one in servers.items()
         ]
         router = Router(routes or [Route(next(iter(servers)))], list(servers))
@@ -191,7 +207,7 @@ def mill(
         async with anyio.create_task_group() as group:
             if seconds < math.inf:
                 group.start_soon(watch)
-            await engine.run(endless() if count is None else some(count))
+            await engine.run(endless() if count is None else some(count, text))
             took = clock.now()
             group.cancel_scope.cancel()
         return Outcome(engine, results, took, listener.warnings)

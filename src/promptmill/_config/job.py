@@ -208,6 +208,10 @@ class _Reader:
             return None
         for path in secret_paths(model, options, at):
             self._document.hide(path)
+        pool = options.get("pool")
+        for number, own in enumerate(pool if isinstance(pool, list) else ()):
+            for path in secret_paths(model, own if isinstance(own, dict) else {}, (*at, "pool", number)):
+                self._document.hide(path)
         return self._validate(model, at, options, also_known={*also_known, "use"})
 
     def _validate(

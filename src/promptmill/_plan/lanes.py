@@ -26,13 +26,13 @@ class LaneTally:
     """Adds up the work of one provider."""
 
     def __init__(self, options: ProviderOptions, provider: Provider, latency: float | None) -> None:
-        limits = {name: limit for name, limit in options.limits.model_dump().items() if limit is not None}
+        limits = _limits_of_all(options)
         self.provider = provider
         self.rows = 0
         self._refused: Counter[str] = Counter()
         self._busy = 0.0
         self._latency = latency
-        self._concurrency = options.max_concurrency or provider.concurrency or FIRST
+        self._concurrency = len(options.members()) * (options.max_concurrency or provider.concurrency or FIRST)
         self._rps: float | None = limits.pop("rps", None)
         self._pacer = Pacer(limits, VirtualClock(), charging=provider.charging, admission=provider.admission)
 
@@ -69,3 +69,10 @@ class LaneTally:
         bound = estimate.output_tokens
         tokens = UNBOUNDED_TOKENS if bound is None else bound * OUTPUT_SHARES[1]
         return FIRST_TOKEN_SECONDS + tokens / TOKENS_PER_SECOND
+
+
+def _limits_of_all(options: ProviderOptions) -> dict[str, float]:
+    """What all keys of a provider may do together; what one of them may without limit is not limited."""
+    keys = [one.limits.model_dump(exclude_none=True) for one in options.members()]
+    names = set(keys[0]).intersection(*keys)
+    return {name: sum(one[name] for one in keys) if name != "rps" else keys[0][name] for name in names}
