@@ -93,6 +93,16 @@ def test_urgent_questions_are_asked_beside_batches() -> None:
     assert found["saved_share"] > 0
 
 
+def test_pacing_is_measured() -> None:
+    assert figures("part_pacer.py", 300)["each_us"] > 0
+
+
+def test_a_limit_that_nobody_was_told_is_found_out_without_a_loss() -> None:
+    found = figures("part_limit.py", 200, 100)
+    assert found["promptmill"]["lost"] == 0
+    assert found["promptmill"]["wasted"] < found["script"]["wasted"]
+
+
 def test_a_run_is_left_with_one_request_and_resumed() -> None:
     code = "import parts, json; print(json.dumps(parts._resume(None, 300)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, check=True)

@@ -335,7 +335,7 @@ class Lane:
             if self._waits_for_calls:
                 self._changed.set()
         await outcome
-        if self._workers < self.concurrency:
+        if not self._idle and self._workers < self.concurrency:  # there is room for more at once than before
             self._wake()
 
     async def _call(self, work: Work, passage: Passage) -> Coroutine[Any, Any, None]:

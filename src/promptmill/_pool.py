@@ -25,13 +25,13 @@ class Pool:
     def __init__(self, channels: Sequence[Channel]) -> None:
         self.channels = tuple(channels)
         self._chosen = self.channels[0]
+        # Nearly all pools have one key only, and everything here is asked for each request.
+        self._only = self.channels[0] if len(self.channels) == 1 else None
         self._last_for: OrderedDict[int, Channel] = OrderedDict()
 
     @property
     def usable(self) -> Sequence[Channel]:
-        if len(self.channels) == 1:
-            return self.channels
-        return [one for one in self.channels if one.exhausted is None] or self.channels
+        return self.channels if self._only else [one for one in self.channels if one.exhausted is None] or self.channels
 
     @property
     def exhausted(self) -> QuotaExhausted | None:
@@ -42,35 +42,35 @@ class Pool:
     @property
     def full(self) -> bool:
         """Whether as many calls are under way as should be."""
-        return all(one.full for one in self.usable)
+        return self._only.full if self._only else all(one.full for one in self.usable)
 
     @property
     def is_partly_full(self) -> bool:
         """Whether there is one that may be free before the others have to be waited for."""
-        return len(self.channels) > 1 and any(one.full for one in self.usable)
+        return not self._only and any(one.full for one in self.usable)
 
     @property
     def ill(self) -> bool:
         """Whether requests better go elsewhere."""
-        return all(one.ill for one in self.usable)
+        return self._only.ill if self._only else all(one.ill for one in self.usable)
 
     @property
     def resting_until(self) -> float:
         """When the first of them may be used again (monotonic seconds); in the past when one may be now."""
-        return min(one.pacer.resting_until for one in self.usable)
+        return self._only.pacer.resting_until if self._only else min(one.pacer.resting_until for one in self.usable)
 
     @property
     def counts_tokens(self) -> bool:
-        return any(one.pacer.counts_tokens for one in self.channels)
+        return self._only.pacer.counts_tokens if self._only else any(one.pacer.counts_tokens for one in self.channels)
 
     @property
     def in_flight(self) -> int:
-        return sum(one.in_flight for one in self.channels)
+        return self._only.in_flight if self._only else sum(one.in_flight for one in self.channels)
 
     @property
     def concurrency(self) -> int:
         """Calls that may be in flight now."""
-        return sum(one.concurrency.limit for one in self.usable)
+        return self._only.concurrency.limit if self._only else sum(one.concurrency.limit for one in self.usable)
 
     @property
     def latency(self) -> float | None:
@@ -92,8 +92,8 @@ class Pool:
 
     def wait(self, estimate: TokenEstimate, request: Request) -> float:
         """Seconds until a call may go through one of them; infinite when it depends on those under way."""
-        if len(self.channels) == 1:
-            return self._chosen.wait(estimate)
+        if self._only:
+            return self._only.wait(estimate)
         waits = [(one.wait(estimate), one) for one in self.usable if one.pacer.oversized(estimate) is None]
         shortest = min(wait for wait, _ in waits)
         if shortest > 0:

@@ -31,6 +31,13 @@ _NAMES: Final[Mapping[str, tuple[LimitedThing, float]]] = {
 }
 _BY_PLACE: Final = {place: name for name, place in _NAMES.items()}
 
+_ONE_REQUEST: Final[Mapping[LimitedThing, float]] = {
+    "requests": 1.0,
+    "tokens": 0.0,
+    "input_tokens": 0.0,
+    "output_tokens": 0.0,
+}
+
 _START_LOOKBACK: Final = 2.0
 """Seconds over which the rate before a first refusal is measured."""
 
@@ -41,8 +48,8 @@ class Charge(msgspec.Struct):
 
     sent_at: float
     estimate: TokenEstimate
-    costs: dict[LimitedThing, float]
-    before: dict[LimitedThing, float]
+    costs: Mapping[LimitedThing, float]
+    before: Mapping[LimitedThing, float]
     open: bool = True
 
 
@@ -207,7 +214,9 @@ class Pacer:
             rate = self._rates["requests"] = Rate(self._clock.now())
         return rate
 
-    def _costs(self, estimate: TokenEstimate) -> dict[LimitedThing, float]:
+    def _costs(self, estimate: TokenEstimate) -> Mapping[LimitedThing, float]:
+        if not self.counts_tokens:
+            return _ONE_REQUEST
         taken = self._book.input(estimate)
         given = self._book.output(estimate, self._settles)
         both = max(taken, given) if self._takes_the_higher else taken + given

@@ -25,8 +25,12 @@ _FLOOR: Final = 0.05
 
 _SLOWEST: Final = 1 / 60
 
+_FIRST_HOLD: Final = 0.5
+_DOUBLED_IN: Final = 1.0
+_MOST_DOUBLINGS: Final = 30.0
+"""After a first refusal where no limit is known, the rate doubles every second until a second one says what it is."""
+
 _HOLD: Final = 10.0
-_FIRST_HOLD: Final = 2.0
 _LONGEST_HOLD: Final = 120.0
 """Seconds without growth after a cut. Where no limit is known it doubles each time the same rate was measured: the
 limit is found, and looking for it again costs refusals."""
@@ -85,7 +89,9 @@ class Speed:
     def rate(self) -> float:
         growing = self._grown - self._hold
         rate = self._base
-        if growing > 0 and not self.at_ceiling:
+        if growing > 0 and self.ceiling is None and self._measured is None:
+            rate *= 2.0 ** min(growing / _DOUBLED_IN, _MOST_DOUBLINGS)
+        elif growing > 0 and not self.at_ceiling:
             rate *= math.exp(_GROWTH * min(growing, _LATER) + _GROWTH_LATER * max(growing - _LATER, 0.0))
         return rate if self.ceiling is None else min(rate, self.ceiling)
 
