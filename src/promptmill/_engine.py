@@ -270,6 +270,7 @@ class Engine(LaneTotals):
             self.stop(stops.silent(lane.name, failure))
         elif isinstance(decision, Retry):
             lane.retry(work, decision.after)
+            self._end_if_done()  # it was the last under way, and there is no money to send it again
         elif isinstance(decision, Fallback) and len(work.chain) > 1:
             chain = work.chain[1:]
             self.lanes[chain[0]].resume(Work(request=work.request, chain=chain, attempts=work.attempts, due=work.due))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import msgspec
 
 from promptmill._batching.polling import Intervals
+from promptmill._ratecap import RateCap
 from promptmill.batch import BatchProvider, BatchStatus, Shard
 from promptmill.clock import Clock
 from promptmill.errors import AuthFailed, Permanent, ProviderError, QuotaExhausted, Throttled, Transient
@@ -30,7 +31,11 @@ OVERDUE_S: Final = 1800.0
 """A batch that is not over this long after its window is cancelled, and one that is not over this long after that is
 given up: providers have been seen to leave batches in a state for ever."""
 
+CALLS_PER_SECOND: Final = 10.0
+"""Calls about batches, and files sent and fetched, are begun no faster, however many batches there are."""
+
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Keeper(Protocol):
@@ -68,6 +73,7 @@ class Desk:
     def __init__(self, spec: DeskSpec) -> None:
         self._spec = spec
         self._provider = spec.provider
+        self._calls = RateCap(CALLS_PER_SECOND)
 
     async def submit(self, shard: Shard, *, known: bool) -> BatchStatus:
         """Have exactly one batch for ``shard``. ``known``: an earlier attempt may have made one.
@@ -98,7 +104,7 @@ class Desk:
         unseen = 0
         while True:
             try:
-                status = await self._call(self._provider.poll(handle))
+                status = await self._call(self._provider.poll, handle)
             except Permanent as failure:
                 if failure.code != "batch_not_found":
                     raise
@@ -126,7 +132,7 @@ class Desk:
             ProviderError: AuthFailed and QuotaExhausted.
         """
         try:
-            await self._call(self._provider.cancel(handle))
+            await self._call(self._provider.cancel, handle)
         except (AuthFailed, QuotaExhausted):
             raise
         except ProviderError as failure:
@@ -146,7 +152,7 @@ class Desk:
         waits = self._intervals()
         while True:
             try:
-                return await self._call(self._provider.download(handle, directory))
+                return await self._call(self._provider.download, handle, directory)
             except (Permanent, AuthFailed, QuotaExhausted):
                 raise
             except ProviderError as failure:
@@ -156,14 +162,14 @@ class Desk:
     async def forget(self, handle: str) -> None:
         """Let the provider delete what it keeps of a batch. Quiet when it does not."""
         try:
-            await self._call(self._provider.forget(handle))
+            await self._call(self._provider.forget, handle)
         except ProviderError as failure:
             self._spec.warn(f"the files of batch {handle!r} were not deleted: {failure.message}")
 
     async def _created(self, shard: Shard, waits: Intervals) -> BatchStatus | None:
         """Create the batch. None: it is not known whether there is one now."""
         try:
-            return await self._call(self._provider.create(shard))
+            return await self._call(self._provider.create, shard)
         except (Permanent, AuthFailed, QuotaExhausted):
             raise
         except ProviderError as failure:
@@ -175,7 +181,7 @@ class Desk:
         """Look for a batch until there is an answer. None: there is none."""
         while True:
             try:
-                return await self._call(self._provider.find(shard.tag))
+                return await self._call(self._provider.find, shard.tag)
             except (Permanent, AuthFailed, QuotaExhausted):
                 raise
             except ProviderError as failure:
@@ -202,10 +208,11 @@ class Desk:
             self._spec.warn(f"batch {status.handle!r} is {status.raw_state!r} beyond its window and is cancelled")
             await self.cancel(status.handle)
 
-    async def _call(self, call: Awaitable[T]) -> T:
+    async def _call(self, call: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        await self._calls.acquire()
         try:
             with anyio.fail_after(self._spec.timeout):
-                return await call
+                return await call(*args)
         except TimeoutError:
             raise Transient(f"no answer within {self._spec.timeout:g} s", code="timeout") from None
 
