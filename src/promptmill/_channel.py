@@ -98,8 +98,10 @@ class Channel:
 
     def wait(self, estimate: TokenEstimate) -> float:
         """Seconds until a call may go; infinite when it depends on those under way."""
-        if self.full:
-            return math.inf
+        return math.inf if self.full else self.wait_when_free(estimate)
+
+    def wait_when_free(self, estimate: TokenEstimate) -> float:
+        """The same, however many calls are under way."""
         return max(self._breaker.wait(self._clock.now()), self.pacer.wait(estimate))
 
     def send(self, estimate: TokenEstimate) -> Passage:

@@ -38,21 +38,13 @@ from promptmill.errors import (
     QuotaExhausted,
     RunStopped,
     StorageError,
+    Transient,
 )
 from promptmill.interfaces import AttemptFailed, Decision, Fail, Fallback, Retry
 from promptmill.models import Request, Response, Result
 
-UNREACHABLE_SECONDS: Final = 5.0
-"""A provider that never answered is given this long before the run is stopped."""
-
-BROKEN_IN_A_ROW: Final = 20
-"""A plugin that raises on this many requests in a row is broken, and the run is stopped."""
-
 UNREACHABLE_AGAIN_SECONDS: Final = 30.0
 """Wait for a provider that was reached before, when the policy has given up and there is no other."""
-
-PATIENCE_SECONDS: Final = 3600.0
-"""A provider that has answered nothing for so long ends the run, with nothing marked failed."""
 
 GRACE_SECONDS: Final = 30.0
 """How long calls in flight may take to finish after a stop: they are paid already."""
@@ -188,7 +180,6 @@ class Engine(LaneTotals):
                     self.lanes[chain[0]].put(Queued(entry, chain, due=self._spec.dues.get(number)))
 
     async def _wait_for_room(self) -> None:
-        """Wait until some lane is hungry."""
         while not any(lane.hungry for lane in self.lanes.values()):
             self._room = anyio.Event()
             await self._room.wait()
@@ -266,11 +257,11 @@ class Engine(LaneTotals):
         if isinstance(decision, Fallback) and len(work.chain) == 1 and latency is not None:
             decision = self._last_way_out(lane, work, failure)
         self._tell_attempt_failed(lane, work, failure, latency, decision)
-        if lane.silent_for() >= PATIENCE_SECONDS and len(work.chain) == 1:
+        if lane.silent_for() >= stops.PATIENCE_SECONDS and len(work.chain) == 1:
             self.stop(stops.silent(lane.name, failure))
         elif isinstance(decision, Retry):
             lane.retry(work, decision.after)
-            self._end_if_done()  # it was the last under way, and there is no money to send it again
+            self._end_if_done()  # there may be no money to send it again
         elif isinstance(decision, Fallback) and len(work.chain) > 1:
             chain = work.chain[1:]
             self.lanes[chain[0]].resume(Work(request=work.request, chain=chain, attempts=work.attempts, due=work.due))
@@ -300,8 +291,10 @@ class Engine(LaneTotals):
             self._note_spent()
         await self._fail(lane, work, failure, latency)
         self._broken_in_a_row += 1
-        if self._broken_in_a_row >= BROKEN_IN_A_ROW:
-            message = f"provider {lane.name!r} raised {type(error).__name__} on {BROKEN_IN_A_ROW} requests in a row"
+        if self._broken_in_a_row >= stops.BROKEN_IN_A_ROW:
+            message = (
+                f"provider {lane.name!r} raised {type(error).__name__} on {stops.BROKEN_IN_A_ROW} requests in a row"
+            )
             self.stop(RunStopped(f"{message}: {error}", code="E7001", exit_code=70))
 
     async def _fail(self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None) -> None:
@@ -328,7 +321,7 @@ class Engine(LaneTotals):
         now = self._clock.now()
         if lane.unreached_since is None:
             lane.unreached_since = now
-        return now - lane.unreached_since >= UNREACHABLE_SECONDS
+        return now - lane.unreached_since >= stops.UNREACHABLE_SECONDS
 
     def _tell_attempt_failed(
         self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None, decision: Decision
@@ -356,6 +349,18 @@ class Engine(LaneTotals):
             self._spent_up = stops.budget(scope)
             self._end_if_done()
         return verdict
+
+    def sending_second(self, lane: AnyLane, work: Work) -> bool:
+        """Whether another call may be made besides the one that takes long; notes that it is."""
+        if self._spent_up or (self._purse and not self._purse.afford_second(lane, work.request)):
+            return False
+        work.attempts += 1
+        return self.sending(lane, work)
+
+    def outrun(self, lane: AnyLane, work: Work, latency: float) -> None:
+        """Of two calls for a request this one was not needed."""
+        failure = Transient("another call for the same request was quicker", code="outrun")
+        self._tell_attempt_failed(lane, work, failure, latency, Fail())
 
     def _note_spent(self) -> None:
         if self._purse and self._spec.ledger:

@@ -6,16 +6,16 @@ and for the pacer, the others wait for their turn, so there is one waiter a lane
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from promptmill._channel import Channel, Passage, Traffic
+from promptmill._calling import Caller
+from promptmill._channel import Channel, Traffic
 from promptmill._concurrency import MOST, Adaptive, Fixed
 from promptmill._pacing import Pacer
 from promptmill._pool import Pool
@@ -24,9 +24,9 @@ from promptmill._ratecap import RateCap
 from promptmill._waiting import LEAST_AHEAD, Waiting
 from promptmill._work import Outcome, Pricer, Work
 from promptmill.clock import Clock
-from promptmill.errors import NeverSent, Permanent, ProviderError, QuotaExhausted, StorageError, Throttled, Transient
+from promptmill.errors import Permanent, ProviderError, QuotaExhausted, StorageError, Transient
 from promptmill.interfaces import RealtimeProvider
-from promptmill.models import Request, Response, Tier, TokenEstimate, Usage
+from promptmill.models import Request, Tier, TokenEstimate, Usage
 
 QUEUE_AHEAD = 2
 """Requests kept ready for each worker; below that the lane is hungry and the feeder reads on."""
@@ -58,6 +58,7 @@ class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Key, ...] = ()
     calls_per_second: float | None = None
     price: Pricer | None = None
+    hedge: float | None = None
 
     def lane(self, outcome: Outcome, clock: Clock, on_hungry: Callable[[], None]) -> Lane:
         return Lane(self, outcome, clock, on_hungry)
@@ -74,12 +75,12 @@ class Lane:
         self.unreached_since: float | None = None
         self._pool = _pool_of(spec, clock, outcome.warn)
         self._price = spec.price
-        self._timeout = spec.timeout
         self._outcome = outcome
         self._clock = clock
         self._on_hungry = on_hungry
         self._waiting = Waiting(memory=2 * max(self._low_water, QUEUE_MEMORY))
         self._rate_cap = RateCap(spec.calls_per_second) if spec.calls_per_second else None
+        self._caller = Caller(self._pool, outcome, clock, self._waiting.retries, spec.timeout, spec.hedge)
         self._turn = anyio.Lock(fast_acquire=True)
         self._changed = anyio.Event()
         self._waits_for_calls = False
@@ -319,60 +320,16 @@ class Lane:
         return not self._closed
 
     async def _attempt(self, work: Work) -> None:
-        retry = work.lane_attempts > 0 and not work.free
-        work.attempts += 1
-        work.lane_attempts += 1
-        if not self._outcome.sending(self, work):
-            return
-        if work.started is None:
-            work.started = self._clock.now()
-        passage = self._pool.send(work.estimate)
-        self._waiting.retries.sent(retry)
         try:
-            outcome = await self._call(work, passage)
+            outcome = await self._caller.call(self, work)
         finally:
-            self._waiting.retries.ended(retry)
             if self._waits_for_calls:
                 self._changed.set()
+        if outcome is None:
+            return
         await outcome
         if not self._idle and self._workers < self.concurrency:  # there is room for more at once than before
             self._wake()
-
-    async def _call(self, work: Work, passage: Passage) -> Coroutine[Any, Any, None]:
-        """Make the call, and return what is to be done about how it ended."""
-        sent_at = passage.charge.sent_at
-        try:
-            with anyio.fail_after(self._timeout):
-                response = await passage.channel.provider.complete(work.request, timeout=self._timeout)
-            if not isinstance(response, Response):
-                raise TypeError(f"complete() returned {type(response).__name__}, not a Response")
-        except TimeoutError:
-            return self._failed(work, passage, Transient(f"no answer within {self._timeout:g} s", code="timeout"))
-        except ProviderError as failure:
-            return self._failed(work, passage, failure)
-        except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
-            passage.channel.dropped(passage)
-            return self._outcome.broke(self, work, error, self._clock.now() - sent_at)
-        except asyncio.CancelledError as error:
-            passage.channel.dropped(passage)
-            if _is_cancelled():
-                raise
-            # The provider's own: let through, it would end all workers without a word, and the run with them.
-            return self._outcome.broke(self, work, error, self._clock.now() - sent_at)
-        except BaseException:
-            passage.channel.dropped(passage)
-            raise
-        self.reached = True
-        return self._outcome.succeeded(self, work, response, passage.channel.answered(passage, response))
-
-    def _failed(self, work: Work, passage: Passage, failure: ProviderError) -> Coroutine[Any, Any, None]:
-        latency = self._clock.now() - passage.charge.sent_at
-        passage.channel.failed(passage, failure)
-        work.free = isinstance(failure, Throttled | NeverSent | QuotaExhausted)
-        if isinstance(failure, NeverSent):
-            work.lane_attempts -= 1
-            work.unsent += 1
-        return self._outcome.failed(self, work, failure, latency)
 
 
 def _pool_of(spec: LaneSpec, clock: Clock, warn: Callable[[str], None]) -> Pool:
@@ -386,9 +343,3 @@ def _pool_of(spec: LaneSpec, clock: Clock, warn: Callable[[str], None]) -> Pool:
         return Pool([channel(spec.name, spec.provider, spec.limits)])
     keys = [Key(spec.provider, spec.limits), *spec.others]
     return Pool([channel(f"{spec.name}[{at}]", key.provider, key.limits) for at, key in enumerate(keys)])
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody wants this task to end, rather than what it waited for."""
-    task = asyncio.current_task()
-    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)

@@ -64,6 +64,7 @@ def _realtime_lane(name: str, provider: RealtimeProvider, options: ProviderOptio
         timeout=options.timeout,
         calls_per_second=options.limits.rps,
         limits=_limits_of(options),
+        hedge=options.hedge,
     )
 
 

@@ -34,6 +34,8 @@ class Purse:
         self._budget = budget
         self._router = router
         self._reserved: dict[int, Reservation] = {}
+        self._second: dict[int, Reservation] = {}
+        """What is set aside for second calls, of which nobody will know what they came to."""
 
     def on_freed(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever money has come back."""
@@ -67,16 +69,30 @@ class Purse:
     def reserved(self, request: Request) -> tuple[float, tuple[str, ...]]:
         """What is set aside for ``request``, and in which scopes."""
         found = self._reserved.get(request.index)
-        return (0.0, ()) if found is None else (found.usd, self._scopes(request))
+        second = self._second.get(request.index)
+        more = 0.0 if second is None else second.usd
+        return (0.0, ()) if found is None else (found.usd + more, self._scopes(request))
+
+    def afford_second(self, lane: Priced, request: Request) -> bool:
+        """Set aside what a second call for ``request`` may cost besides the first. It counts as spent in the end."""
+        worst = worst_cost(lane.provider, lane.cost, request)
+        if isinstance(worst, ProviderError) or request.index in self._second:
+            return False
+        reservation = self._budget.reserve(self._scopes(request), worst)
+        if reservation is not None:
+            self._second[request.index] = reservation
+        return reservation is not None
 
     def settle(self, request: Request, usd: float | None) -> None:
         """``request`` has come to its end and cost ``usd``; None: nobody knows, so it is taken for all set aside."""
+        self._settle_second(request)
         reservation = self._reserved.pop(request.index, None)
         if reservation is not None:
             self._budget.settle(reservation, math.nan if usd is None else usd)
 
     def release(self, request: Request) -> None:
-        """Nothing was spent for ``request``."""
+        """Nothing was spent for ``request``, but for a second call."""
+        self._settle_second(request)
         reservation = self._reserved.pop(request.index, None)
         if reservation is not None:
             self._budget.release(reservation)
@@ -88,6 +104,11 @@ class Purse:
             return True
         self.release(request)
         return False
+
+    def _settle_second(self, request: Request) -> None:
+        reservation = self._second.pop(request.index, None)
+        if reservation is not None:
+            self._budget.settle(reservation, math.nan)
 
     def spent(self) -> Mapping[str, float]:
         """USD spent by scope."""

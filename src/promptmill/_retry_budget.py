@@ -26,6 +26,10 @@ class RetryBudget:
         """Whether a retry may go now."""
         return self._left >= 1.0 or self._under_way < max(_FLOOR, SHARE * concurrency)
 
+    def allows_more(self) -> bool:
+        """Whether another call may be made that nothing depends on."""
+        return self._left >= 1.0
+
     def sent(self, retry: bool) -> None:
         if retry:
             self._under_way += 1

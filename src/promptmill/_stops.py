@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from promptmill.errors import AuthFailed, NeverSent, ProviderError, RunStopped
+
+UNREACHABLE_SECONDS: Final = 5.0
+"""A provider that never answered is given this long before the run is stopped."""
+
+BROKEN_IN_A_ROW: Final = 20
+"""A plugin that raises on this many requests in a row is broken, and the run is stopped."""
+
+PATIENCE_SECONDS: Final = 3600.0
+"""A provider that has answered nothing for so long ends the run, with nothing marked failed."""
 
 
 def auth(provider: str, failure: AuthFailed) -> RunStopped:
@@ -119,4 +130,13 @@ def broken(provider: str, error: Exception) -> RunStopped:
         code="E7001",
         exit_code=70,
         hint="this is a bug of the plugin; its batches are untouched, and the run can go on with a mended one",
+    )
+
+
+def broken_again(provider: str, error: BaseException) -> RunStopped:
+    """A plugin raises on every request."""
+    return RunStopped(
+        f"provider {provider!r} raised {type(error).__name__} on {BROKEN_IN_A_ROW} requests in a row: {error}",
+        code="E7001",
+        exit_code=70,
     )

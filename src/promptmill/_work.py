@@ -150,6 +150,10 @@ class Outcome(Protocol):
 
     def warn(self, message: str) -> None: ...
 
+    def sending_second(self, lane: AnyLane, work: Work) -> bool: ...
+
+    def outrun(self, lane: AnyLane, work: Work, latency: float) -> None: ...
+
     def afford(self, lane: AnyLane, request: Request) -> bool | ProviderError:
         """Set aside what ``request`` may cost. False: not now, try again when told of a change, if there is one. A
         failure: it cannot be sent."""

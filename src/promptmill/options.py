@@ -231,7 +231,7 @@ class Price(BaseModel):
         return self
 
 
-_SHARED: Final = frozenset({"pool", "price", "timeout", "max_concurrency"})
+_SHARED: Final = frozenset({"pool", "price", "timeout", "max_concurrency", "hedge"})
 """What the keys of a pool cannot have of their own."""
 
 
@@ -245,13 +245,16 @@ class ProviderOptions(Options[Provider]):
     """Base of a provider's options; the fields here are the engine's."""
 
     kind = "provider"
-    how_only = frozenset({"max_concurrency", "limits", "timeout", "price", "pool"})
+    how_only = frozenset({"max_concurrency", "limits", "timeout", "price", "pool", "hedge"})
 
     model: str | None = Field(None, description="The model that answers.")
     max_concurrency: int | None = Field(None, ge=1, description="Calls in flight at once.")
     limits: Limits = Limits()
     timeout: Duration = Field(600.0, description="Seconds one call may take, e.g. 60s.")
     price: Price | None = Field(None, description="What its tokens cost; default: by the price table.")
+    hedge: float | None = Field(
+        None, ge=0.5, lt=1, description="Ask again when a call takes longer than this share of calls, e.g. 0.95."
+    )
     pool: tuple[dict[str, Any], ...] = Field(
         (), description="Keys or deployments of the same model that share the work: what each has of its own."
     )
@@ -311,8 +314,8 @@ class BatchProviderOptions(ProviderOptions):
 
     @model_validator(mode="after")
     def _has_no_realtime_limits(self) -> Self:
-        if self.max_concurrency is not None or self.limits != Limits() or self.pool:
-            raise ValueError("a batch provider takes no `max_concurrency`, `limits` or `pool`: its calls are few")
+        if self.max_concurrency is not None or self.limits != Limits() or self.pool or self.hedge:
+            raise ValueError("a batch provider makes few calls: no `max_concurrency`, `limits`, `pool` or `hedge`")
         return self
 
 

@@ -133,7 +133,7 @@ def test_a_pool_member_has_what_is_shared_and_its_own() -> None:
 def test_a_batch_provider_has_no_pool() -> None:
     from promptmill_openai.batch import OpenAIBatchOptions
 
-    with pytest.raises(ValueError, match="takes no"):
+    with pytest.raises(ValueError, match="few calls"):
         OpenAIBatchOptions.model_validate({"model": "m", "pool": [{"api_key": "env:A"}]})
 
 
