@@ -7,7 +7,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PYPROJECTS := pyproject.toml plugins/extras.py $(wildcard plugins/*/pyproject.toml)
 STAMP := $(VENV)/.promptmill-setup
 
-.PHONY: help setup demo test bench check format docs dist clean
+.PHONY: help setup demo test bench kills pacing check format docs dist clean
 
 help:
 	@echo "make setup   build $(VENV): the core, every plugin and the development tools"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run the tests, except those marked heavy"
 	@echo "make bench   measure it beside a bare client, and its parts (about 20 minutes; a quiet machine)"
 	@echo "make kills   kill the program 200 times (or KILLS=n) and see that nothing is lost or paid twice"
+	@echo "make pacing  keep to five kinds of limit for a minute each, in real time"
 	@echo "make check   lint, format, types, import contracts, documentation"
 	@echo "make format  mend what the linter and the formatter can mend"
 	@echo "make docs    serve the documentation on this machine"
@@ -43,6 +44,9 @@ KILLS ?= 200
 
 kills: setup
 	PROMPTMILL_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/durability/test_kills.py tests/durability/test_batch_kills.py
+
+pacing: setup
+	$(BIN)/python -m pytest -s -m heavy tests/cli/test_pacing.py
 
 check: setup
 	$(BIN)/ruff check .
