@@ -32,6 +32,9 @@ LONGEST_REST_S: Final = 25 * 3600.0
 """A day and what clocks differ: no limit that ends by itself lasts longer."""
 
 
+_FORGOTTEN_AFTER: Final = 1800.0
+"""Seconds without a call after which a failure says nothing about the next one."""
+
 _LONGER: Final = 0.8
 """Of a rest; what is longer than the one that was told by more than the jitter is told, too."""
 
@@ -79,8 +82,10 @@ class Channel:
         self._breaker = Breaker()
         self._clock = clock
         self._warn = warn
-        self._last_good: float | None = None
+        self._troubled_since: float | None = None
+        self._failed_at = -math.inf
         self._told_until = -math.inf
+        self._held_until = -math.inf
 
     @property
     def full(self) -> bool:
@@ -90,11 +95,16 @@ class Channel:
     @property
     def ill(self) -> bool:
         """Whether the provider fails nearly all calls, or rests for long: requests better go elsewhere."""
-        return not self._breaker.closed or self.pacer.resting_until - self._clock.now() > SHORT_REST_S
+        return not self._breaker.closed or self.resting_until - self._clock.now() > SHORT_REST_S
+
+    @property
+    def resting_until(self) -> float:
+        """When it may be used again (monotonic seconds); in the past when it may be now."""
+        return max(self.pacer.resting_until, self._held_until)
 
     def silent_for(self) -> float:
-        """Seconds since a call was answered, or since the first when none was. A rest that was told does not count."""
-        return 0.0 if self._last_good is None else self._clock.now() - self._last_good
+        """Seconds for which nothing but failures has come. A rest that was told does not count, nor does idleness."""
+        return 0.0 if self._troubled_since is None else self._clock.now() - self._troubled_since
 
     def wait(self, estimate: TokenEstimate) -> float:
         """Seconds until a call may go; infinite when it depends on those under way."""
@@ -102,13 +112,14 @@ class Channel:
 
     def wait_when_free(self, estimate: TokenEstimate) -> float:
         """The same, however many calls are under way."""
-        return max(self._breaker.wait(self._clock.now()), self.pacer.wait(estimate))
+        wait = self.pacer.wait(estimate)
+        if wait > SHORT_REST_S:
+            self._hold(wait)
+        return max(self._breaker.wait(self._clock.now()), wait)
 
     def send(self, estimate: TokenEstimate) -> Passage:
         """A call goes now. Exactly one of the other methods is called when it has come to its end."""
         self.in_flight += 1
-        if self._last_good is None:
-            self._last_good = self._clock.now()
         return Passage(self, self.pacer.charge(estimate), self._breaker.sent())
 
     def answered(self, passage: Passage, response: Response) -> float:
@@ -126,6 +137,9 @@ class Channel:
         """It failed."""
         now = self._clock.now()
         self.in_flight -= 1
+        if self._troubled_since is None or now - self._failed_at > _FORGOTTEN_AFTER:
+            self._troubled_since = now
+        self._failed_at = now
         if isinstance(failure, QuotaExhausted):
             self.exhausted = failure
         if self._is_one_of_many and isinstance(failure, QuotaExhausted | AuthFailed):
@@ -161,7 +175,7 @@ class Channel:
         return Traffic(learned=tuple(self.pacer.learned()), refusals=self.pacer.refusals, concurrency=found)
 
     def _well(self, passage: Passage) -> None:
-        self._last_good = self._clock.now()
+        self._troubled_since = None
         if self._breaker.succeeded(passage.probe):
             self._warn(f"provider {self.name!r} is back")
 
@@ -169,13 +183,23 @@ class Channel:
         if seconds <= SHORT_REST_S:
             return
         now = self._clock.now()
-        self._last_good = max(self._last_good or now, now + seconds)
+        self._troubled_since = self._failed_at = now + seconds
         if now + _LONGER * seconds > self._told_until:
             self._told_until = now + seconds
             limit = (failure.dimension or "limit").replace("_", " ")
             self._warn(
                 f"provider {self.name!r} has used up its {limit} and rests until "
                 f"{_stamp(self._clock.wall() + seconds)}: {failure.message}"
+            )
+
+    def _hold(self, seconds: float) -> None:
+        """A limit that is known is used up for so long."""
+        now = self._clock.now()
+        self._held_until = now + seconds
+        if now + _LONGER * seconds > self._told_until:
+            self._told_until = now + seconds
+            self._warn(
+                f"provider {self.name!r} is at one of its limits and rests until {_stamp(self._clock.wall() + seconds)}"
             )
 
     def _tell(self, message: str) -> None:

@@ -57,7 +57,7 @@ class Pool:
     @property
     def resting_until(self) -> float:
         """When the first of them may be used again (monotonic seconds); in the past when one may be now."""
-        return self._only.pacer.resting_until if self._only else min(one.pacer.resting_until for one in self.usable)
+        return self._only.resting_until if self._only else min(one.resting_until for one in self.usable)
 
     @property
     def counts_tokens(self) -> bool:

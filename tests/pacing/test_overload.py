@@ -11,7 +11,7 @@ from limited_server import mill
 
 from promptmill._routing import Route
 from promptmill.clock import VirtualClock
-from promptmill.errors import NeverSent, ProviderError, Throttled, Transient
+from promptmill.errors import NeverSent, ProviderError, QuotaExhausted, Throttled, Transient
 from promptmill.interfaces import RealtimeProvider
 from promptmill.models import Request, Response
 
@@ -136,6 +136,48 @@ def test_a_daily_limit_sends_what_can_go_elsewhere_there() -> None:
     outcome = mill(clock, {"a": shaky, "b": well}, count=1_000, concurrency=20, routes=routes)
     assert all(result.ok for result in outcome.results)
     assert outcome.took < 120
+
+
+def test_a_daily_limit_of_the_job_is_told_when_it_is_used_up() -> None:
+    clock = VirtualClock()
+    shaky = Shaky(clock, lambda: None)
+    outcome = mill(clock, {"a": shaky}, limits={"rpd": 100.0}, count=150, concurrency=20)
+    assert all(result.ok for result in outcome.results)
+    assert shaky.between(0, 86_400) == 100
+    assert outcome.took >= 86_400
+    assert len(outcome.warnings) == 1
+    assert "rests until 2023-11-15 22:13" in outcome.warnings[0]
+
+
+def test_a_daily_limit_of_the_job_sends_what_can_go_elsewhere_there() -> None:
+    clock = VirtualClock()
+    servers = {name: Shaky(clock, lambda: None) for name in ("a", "b")}
+    routes = [Route("a", fallback=("b",))]
+    outcome = mill(clock, servers, limits={"rpd": 100.0}, count=150, concurrency=20, routes=routes)
+    assert all(result.ok for result in outcome.results)
+    assert outcome.took < 60
+    assert len(servers["b"].calls) == 50
+
+
+def test_a_failure_after_hours_of_idleness_is_no_hour_of_silence() -> None:
+    clock = VirtualClock()
+
+    class Late(Shaky):
+        async def complete(self, request: Request, *, timeout: float) -> Response:
+            await anyio.sleep(2 * 3_600.0)
+            raise QuotaExhausted("the credit is used up")
+
+    class First:
+        def matches(self, request: Request) -> bool:
+            return request.index == 0
+
+    troubles = iter([None, Transient("once", http_status=500)])
+    servers = {"late": Late(clock, lambda: None), "idle": Shaky(clock, lambda: next(troubles, None))}
+    routes = [Route("idle", First()), Route("late", fallback=("idle",))]
+    outcome = mill(clock, servers, count=2, routes=routes, timeout=10_000.0)
+    assert outcome.engine.stopped is None
+    assert [(result.ok, result.provider) for result in outcome.results] == [(True, "idle")] * 2
+    assert servers["idle"].between(0, 10) == 1
 
 
 @pytest.mark.parametrize("wait", [1e9, 30 * 86400.0])
