@@ -59,6 +59,10 @@ class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
     calls_per_second: float | None = None
     price: Pricer | None = None
     hedge: float | None = None
+    limit_group: str | None = None
+    """Lanes of the same group count against the same limits."""
+    shared_pacer: Pacer | None = None
+    """The one of its group."""
 
     def lane(self, outcome: Outcome, clock: Clock, on_hungry: Callable[[], None]) -> Lane:
         return Lane(self, outcome, clock, on_hungry)
@@ -332,9 +336,14 @@ class Lane:
             self._wake()
 
 
+def pacer_of(provider: RealtimeProvider, limits: Mapping[str, float], clock: Clock) -> Pacer:
+    """A pacer that counts as ``provider`` does."""
+    return Pacer(limits, clock, charging=provider.charging, admission=provider.admission)
+
+
 def _pool_of(spec: LaneSpec, clock: Clock, warn: Callable[[str], None]) -> Pool:
     def channel(name: str, provider: RealtimeProvider, limits: Mapping[str, float]) -> Channel:
-        pacer = Pacer(limits, clock, charging=provider.charging, admission=provider.admission)
+        pacer = spec.shared_pacer or pacer_of(provider, limits, clock)
         adaptive = spec.concurrency is None
         concurrency = Adaptive(spec.most, queues=provider.queues) if adaptive else Fixed(spec.concurrency or 1)
         return Channel(name, provider, pacer, concurrency, clock, warn, is_one_of_many=bool(spec.others))

@@ -65,6 +65,7 @@ def _realtime_lane(name: str, provider: RealtimeProvider, options: ProviderOptio
         calls_per_second=options.limits.rps,
         limits=_limits_of(options),
         hedge=options.hedge,
+        limit_group=options.limit_group,
     )
 
 

@@ -231,7 +231,7 @@ class Price(BaseModel):
         return self
 
 
-_SHARED: Final = frozenset({"pool", "price", "timeout", "max_concurrency", "hedge"})
+_SHARED: Final = frozenset({"pool", "price", "timeout", "max_concurrency", "hedge", "limit_group"})
 """What the keys of a pool cannot have of their own."""
 
 
@@ -245,7 +245,7 @@ class ProviderOptions(Options[Provider]):
     """Base of a provider's options; the fields here are the engine's."""
 
     kind = "provider"
-    how_only = frozenset({"max_concurrency", "limits", "timeout", "price", "pool", "hedge"})
+    how_only = frozenset({"max_concurrency", "limits", "timeout", "price", "pool", "hedge", "limit_group"})
 
     model: str | None = Field(None, description="The model that answers.")
     max_concurrency: int | None = Field(None, ge=1, description="Calls in flight at once.")
@@ -254,6 +254,9 @@ class ProviderOptions(Options[Provider]):
     price: Price | None = Field(None, description="What its tokens cost; default: by the price table.")
     hedge: float | None = Field(
         None, ge=0.5, lt=1, description="Ask again when a call takes longer than this share of calls, e.g. 0.95."
+    )
+    limit_group: str | None = Field(
+        None, min_length=1, description="Providers of the job with the same name here count against the same limits."
     )
     pool: tuple[dict[str, Any], ...] = Field(
         (), description="Keys or deployments of the same model that share the work: what each has of its own."
@@ -280,6 +283,8 @@ class ProviderOptions(Options[Provider]):
 
     @model_validator(mode="after")
     def _pool_is_sound(self) -> Self:
+        if self.pool and self.limit_group is not None:
+            raise ValueError("the keys of a `pool` have limits of their own: there can be no `limit_group`")
         for at, own in enumerate(self.pool):
             refused = sorted(own.keys() & _SHARED)
             if refused:
@@ -314,8 +319,10 @@ class BatchProviderOptions(ProviderOptions):
 
     @model_validator(mode="after")
     def _has_no_realtime_limits(self) -> Self:
-        if self.max_concurrency is not None or self.limits != Limits() or self.pool or self.hedge:
-            raise ValueError("a batch provider makes few calls: no `max_concurrency`, `limits`, `pool` or `hedge`")
+        if self.max_concurrency is not None or self.limits != Limits() or self.pool or self.hedge or self.limit_group:
+            raise ValueError(
+                "a batch provider makes few calls: no `max_concurrency`, `limits`, `limit_group`, `pool` or `hedge`"
+            )
         return self
 
 

@@ -23,6 +23,7 @@ from promptmill._entries import entries_of
 from promptmill._journal import Journal
 from promptmill._lane import LaneSpec
 from promptmill._lanes import Given, lane_of
+from promptmill._limit_groups import with_shared_limits
 from promptmill._observers import Audience
 from promptmill._pricing import PriceTable, Tariff
 from promptmill._purse import RUN, Purse, route_scope
@@ -212,7 +213,9 @@ class Pipeline:
             if shelf is None:
                 shelf = Forgetful(Path(stack.enter_context(TemporaryDirectory(prefix="promptmill-"))))
             spec = EngineSpec(
-                lanes=[_placed(lane, shelf, run_id, plan.cancel) for lane in lanes],
+                lanes=with_shared_limits(
+                    [_placed(lane, shelf, run_id, plan.cancel) for lane in lanes], self._context.clock
+                ),
                 router=self._router,
                 policy=self._policy,
                 clock=self._context.clock,
