@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from promptmill._concurrency import FIRST
 from promptmill._report import ProviderSummary, Summary, Tally
 from promptmill.cli.terminal import dollars, duration
 
@@ -45,8 +46,9 @@ def _pace(name: str, one: ProviderSummary) -> Iterator[str]:
     for limit in one.learned_limits:
         how = "as the provider says" if limit.source == "provider" else "found out by its refusals"
         yield f"limit        {name}: about {limit.limit:,.0f} {LIMIT_NAMES[limit.name]}, {how}"
-    if one.max_concurrency:
-        yield f"concurrency  {name}: up to {one.max_concurrency:,} at once; `max_concurrency: N` in the job fixes it"
+    if one.max_concurrency and one.max_concurrency > FIRST:
+        most = one.max_concurrency
+        yield f"concurrency  {name}: up to {most:,} at once; with `max_concurrency: {most}` it begins with as many"
 
 
 def _cost(summary: Summary) -> str:
