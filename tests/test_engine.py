@@ -11,6 +11,7 @@ import anyio
 import msgspec
 import pytest
 
+from promptmill import Pipeline
 from promptmill._causes import only_cause
 from promptmill._engine import Engine
 from promptmill._engine_spec import EngineSpec, Entry, StopWhen
@@ -41,7 +42,8 @@ from promptmill.interfaces import (
     Retry,
     Sink,
 )
-from promptmill.models import ErrorInfo, Message, Request, Response, Result, TokenEstimate
+from promptmill.models import ErrorInfo, Message, Request, Response, Result, TokenEstimate, Usage
+from promptmill.options import BuildContext, Price, ProviderOptions
 from promptmill.testing import request
 
 Answer = Callable[[Request], Awaitable[str]]
@@ -819,3 +821,34 @@ def test_a_wait_that_is_over_before_it_begins_is_no_wait() -> None:
     took = bench.run(entries(2_000))
     assert [one.ok for one in bench.delivered] == [True] * 2_000
     assert took < 5
+
+
+def test_without_money_for_the_rest_the_run_ends_when_its_last_call_is_refused() -> None:
+    class Paid(Fake):
+        async def complete(self, request: Request, *, timeout: float) -> Response:
+            await super().complete(request, timeout=timeout)
+            return Response(text="x", usage=Usage(input_tokens=0, output_tokens=50))
+
+    async def answer(request: Request) -> str:
+        await anyio.sleep(request.index + 1)
+        if request.index == 1:
+            raise Transient("no", http_status=500)
+        return "x"
+
+    class PaidOptions(ProviderOptions):
+        def build(self, context: BuildContext) -> Paid:
+            return Paid(answer)
+
+    clock = VirtualClock()
+    options = PaidOptions(max_concurrency=2, price=Price(input=0, output=1e6))
+
+    async def main() -> None:
+        with anyio.fail_after(86_400.0):
+            await Pipeline({"a": options}, clock=clock, budget_usd=190.0).gather(
+                [request(id=str(at), index=at, params={"max_tokens": most}) for at, most in enumerate((90, 100, 150))]
+            )
+
+    with pytest.raises(RunStopped) as caught:
+        clock.run(main)
+    assert caught.value.code == "E0511"
+    assert clock.now() < 10

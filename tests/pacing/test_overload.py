@@ -129,6 +129,16 @@ def test_a_daily_limit_is_told_at_once_and_waited_for() -> None:
     assert "2023-11-15 05:13" in outcome.warnings[0], "7 hours after 22:13"
 
 
+def test_a_rest_that_was_told_is_no_silence() -> None:
+    clock = VirtualClock()
+    refusals = iter([Throttled("no", retry_after=1_000.0)] * 6)
+    shaky = Shaky(clock, lambda: next(refusals, None))
+    outcome = mill(clock, {"a": shaky}, count=10, concurrency=1)
+    assert outcome.engine.stopped is None
+    assert all(result.ok for result in outcome.results)
+    assert outcome.took > 6_000
+
+
 def test_a_daily_limit_sends_what_can_go_elsewhere_there() -> None:
     clock = VirtualClock()
     shaky, well = Shaky(clock, daily(clock, 20, 7 * 3600)), Shaky(clock, lambda: None)

@@ -24,6 +24,14 @@ def test_all_keys_are_used_at_their_own_limits() -> None:
     assert all(result.provider == "a" for result in outcome.results)
 
 
+def test_a_key_that_is_full_is_used_again_before_a_slow_one_has_room() -> None:
+    clock = VirtualClock()
+    slow, quick = Server(clock, rpm=6.0), Server(clock, rpm=60_000.0, latency=0.1)
+    outcome = mill(clock, {"a": slow}, limits={"rpm": 6.0}, others=[Key(quick, {})], count=300, concurrency=3)
+    assert len(outcome.results) == 300
+    assert outcome.took < 40, "300 calls of a tenth of a second, three at a time, and the last of the slow key"
+
+
 class Failing(RealtimeProvider):
     model = "sim"
 
@@ -75,9 +83,9 @@ def test_requests_that_begin_alike_go_to_one_key_while_it_has_room() -> None:
         others=[Key(one, {}) for one in servers[1:]],
         count=300,
         concurrency=200,
-        text=lambda at: f"{at % 6} begins".ljust(4_000, "x") + str(at),
+        text=lambda at: f"{at % 7} begins".ljust(4_000, "x") + str(at),
     )
-    assert sum(len(set(one.prefixes)) for one in servers) == 6, "each beginning has one home"
+    assert sum(len(set(one.prefixes)) for one in servers) == 7, "each beginning has one home"
     assert all(one.prefixes for one in servers)
     assert sum(len(one.prefixes) for one in servers) == 300
 
