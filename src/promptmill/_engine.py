@@ -180,6 +180,7 @@ class Engine(LaneTotals):
                     self.lanes[chain[0]].put(Queued(entry, chain, due=self._spec.dues.get(number)))
 
     async def _wait_for_room(self) -> None:
+        """Wait until some lane is hungry."""
         while not any(lane.hungry for lane in self.lanes.values()):
             self._room = anyio.Event()
             await self._room.wait()
@@ -292,10 +293,7 @@ class Engine(LaneTotals):
         await self._fail(lane, work, failure, latency)
         self._broken_in_a_row += 1
         if self._broken_in_a_row >= stops.BROKEN_IN_A_ROW:
-            message = (
-                f"provider {lane.name!r} raised {type(error).__name__} on {stops.BROKEN_IN_A_ROW} requests in a row"
-            )
-            self.stop(RunStopped(f"{message}: {error}", code="E7001", exit_code=70))
+            self.stop(stops.broken_again(lane.name, error))
 
     async def _fail(self, lane: AnyLane, work: Work, failure: ProviderError, latency: float | None) -> None:
         result = failed_result(lane, work, failure, latency)
