@@ -103,9 +103,11 @@ class Caller:
                 raise
 
         def begin() -> Callable[[], Awaitable[Response]] | None:
-            if not self._may_ask_again(lane, work, passage):
+            # Only what the budget of retries and the limits let go at once.
+            channel = self._pool.for_second(work.estimate, passage.channel) if self._retries.allows_more() else None
+            if channel is None or not self._outcome.sending_second(lane, work):
                 return None
-            second.append(self._pool.send_second(work.estimate, passage.channel))
+            second.append(channel.send(work.estimate))
             self._retries.sent(True)
             return ask_again
 
@@ -125,14 +127,6 @@ class Caller:
 
     def _asked(self, work: Work, passage: Passage) -> Awaitable[Response]:
         return passage.channel.provider.complete(work.request, timeout=self._timeout)
-
-    def _may_ask_again(self, lane: AnyLane, work: Work, first: Passage) -> bool:
-        """Whether the limits and the budget of retries let a second call go at once."""
-        if not self._retries.allows_more():
-            return False
-        if not self._pool.takes_second(work.estimate, first.channel):
-            return False
-        return self._outcome.sending_second(lane, work)
 
 
 def _is_cancelled() -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from promptmill._breaker import Breaker
 from promptmill._concurrency import Concurrency
-from promptmill._pacing import Charge, Learned, Pacer
+from promptmill._pacing import LONGEST, Charge, Learned, Pacer
 from promptmill.clock import Clock
 from promptmill.errors import AuthFailed, NeverSent, ProviderError, QuotaExhausted, Throttled, Transient
 from promptmill.interfaces import RealtimeProvider
@@ -26,11 +26,6 @@ _TIMEOUT: Final = "timeout"
 
 SHORT_REST_S: Final = 600.0
 """A longer rest is told, and requests that can go elsewhere do."""
-
-
-LONGEST_REST_S: Final = 25 * 3600.0
-"""A day and what clocks differ: no limit that ends by itself lasts longer."""
-
 
 _FORGOTTEN_AFTER: Final = 1800.0
 """Seconds without a call after which a failure says nothing about the next one."""
@@ -217,7 +212,7 @@ def rests_for_long(failure: ProviderError) -> bool:
 
 def rests_for_good(failure: ProviderError) -> bool:
     """Whether it is a refusal that lasts longer than any limit does."""
-    return isinstance(failure, Throttled) and (failure.retry_after or 0.0) > LONGEST_REST_S
+    return isinstance(failure, Throttled) and (failure.retry_after or 0.0) > LONGEST
 
 
 def _stamp(wall: float) -> str:

@@ -106,18 +106,11 @@ class Pool:
         """A call goes now, through the one that :meth:`wait` found."""
         return self._chosen.send(estimate)
 
-    def send_second(self, estimate: TokenEstimate, first: Channel) -> Passage:
-        """A call goes besides ``first``, through another one if there is one, though it may be full: see
-        :meth:`takes_second`."""
-        return self._for_second(estimate, first)[0].send(estimate)
-
-    def takes_second(self, estimate: TokenEstimate, first: Channel) -> bool:
-        """Whether a second call would be let go at once, as far as limits go."""
-        return bool(self._for_second(estimate, first))
-
-    def _for_second(self, estimate: TokenEstimate, first: Channel) -> list[Channel]:
+    def for_second(self, estimate: TokenEstimate, first: Channel) -> Channel | None:
+        """Where a second call may go at once, however many are under way: rather not where the first went. None when
+        no limit lets it."""
         able = [one for one in self.usable if one.wait_when_free(estimate) <= 0]
-        return sorted(able, key=lambda one: one is first)
+        return min(able, key=lambda one: one is first, default=None)
 
     def traffic(self) -> Traffic:
         """What there is to say about them in the end, added up."""

@@ -4,6 +4,7 @@
 and grows again, ``flow`` what was accepted, ``tokens`` what a request will be charged, ``gate`` how long a key rests.
 """
 
+from promptmill._pacing.gate import LONGEST
 from promptmill._pacing.pacer import Charge, Learned, Pacer
 
-__all__ = ["Charge", "Learned", "Pacer"]
+__all__ = ["LONGEST", "Charge", "Learned", "Pacer"]
