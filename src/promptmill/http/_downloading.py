@@ -15,7 +15,7 @@ from promptmill.files import DurableFile, remove, rename
 MOST_BREAKS: Final = 5
 """Times in a row a download may break off without having come further."""
 
-BREAKS: Final = frozenset({"connection_lost", "truncated_body", "timeout"})
+BREAKS: Final = frozenset({"connection_lost", "truncated_body", "timeout", "stalled"})
 """The codes of failures after which the rest is asked for."""
 
 PIECE_BYTES: Final = 1024 * 1024

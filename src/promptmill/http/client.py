@@ -21,8 +21,6 @@ from promptmill.options import Duration
 
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 
-_GOES_ON_AFTER: Final = BREAKS | {"stalled"}
-
 
 class HttpResponse(msgspec.Struct, frozen=True):
     """A whole reply. ``headers`` have lower-case names (the last value of several counts), ``body`` is decompressed.
@@ -153,7 +151,7 @@ class HttpClient(Opened):
                     reply = await self.request("GET", url, headers=wanted, timeout=timeout, into=download)
                 except Transient as failure:
                     breaks = 0 if download.received > before else breaks + 1
-                    if failure.code not in _GOES_ON_AFTER or breaks >= MOST_BREAKS:
+                    if failure.code not in BREAKS or breaks >= MOST_BREAKS:
                         raise
                 else:
                     if reply.status in (200, 206):
