@@ -289,6 +289,17 @@ def test_a_day_told_to_be_used_up_is_waited_for_until_it_ends() -> None:
     assert pacer.wait(TokenEstimate(1)) == pytest.approx(7_200.0)
 
 
+def test_a_day_heard_of_meanwhile_gets_nothing_back_that_was_not_taken_from_it() -> None:
+    pacer = Pacer({}, VirtualClock())
+    one = TokenEstimate(1)
+    early, late = pacer.charge(one), pacer.charge(one)
+    day = LimitReading(what="requests", window=86400.0, limit=1_000.0, remaining=1.0, reset_in=7_200.0)
+    pacer.answered(late, Usage(), [day])
+    pacer.not_sent(early)
+    pacer.charge(one)
+    assert pacer.wait(one) == pytest.approx(7_200.0)
+
+
 @pytest.mark.parametrize("retry_after", [None, 0.0, -5.0, float("nan"), float("inf"), 1e9, 1e-9])
 def test_no_retry_after_makes_it_wait_for_ever_or_not_at_all(retry_after: float | None) -> None:
     clock = VirtualClock()

@@ -44,12 +44,13 @@ _START_LOOKBACK: Final = 2.0
 
 class Charge(msgspec.Struct):
     """What one request was counted as, by limited thing. ``sent_at`` is when it went; ``before`` what had been charged
-    until then."""
+    until then; ``windows`` are those it was charged to, which are not those that were heard of since."""
 
     sent_at: float
     estimate: TokenEstimate
     costs: Mapping[LimitedThing, float]
     before: Mapping[LimitedThing, float]
+    windows: list[tuple[LimitedThing, Window]]
     open: bool = True
 
 
@@ -134,9 +135,10 @@ class Pacer:
         for what, rate in self._rates.items():
             if what != "requests":
                 rate.charge(costs[what], now)
-        for (what, _), window in self._windows.items():
+        windows = [(what, window) for (what, _), window in self._windows.items()]
+        for what, window in windows:
             window.charge(costs[what], now)
-        return Charge(now, estimate, costs, before)
+        return Charge(now, estimate, costs, before, windows)
 
     # After it, exactly once for each charge.
 
@@ -230,7 +232,7 @@ class Pacer:
         for what, rate in self._rates.items():
             if what in charge.before:
                 rate.give_back(charge.costs[what])
-        for (what, _), window in self._windows.items():
+        for what, window in charge.windows:
             window.give_back(charge.costs[what])
 
     def _gate_opened_for(self, charge: Charge) -> None:
@@ -244,7 +246,7 @@ class Pacer:
         for what, rate in self._rates.items():
             if what in used and what in charge.before:
                 rate.correct(charge.costs[what] - used[what])
-        for (what, _), window in self._windows.items():
+        for what, window in charge.windows:
             if what in used:
                 window.give_back(charge.costs[what] - used[what])
 
