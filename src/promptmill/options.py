@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from promptmill.clock import Clock, SystemClock
 from promptmill.errors import UsageError
@@ -235,10 +235,10 @@ _SHARED: Final = frozenset({"pool", "price", "timeout", "max_concurrency", "hedg
 """What the keys of a pool cannot have of their own."""
 
 
-def _moved(error: ErrorDetails, at: tuple[int | str, ...]) -> InitErrorDetails:
-    """The same mistake at another place. What was given is left out: it may be a secret."""
-    kind = PydanticCustomError("pool", "{reason}", {"reason": error["msg"].removeprefix("Value error, ")})
-    return InitErrorDetails(type=kind, loc=at, input=None)
+def _mistake(reason: str, *at: int | str) -> InitErrorDetails:
+    """A mistake in a pool. What was given is left out: it may be a secret."""
+    kind = PydanticCustomError("pool", "{reason}", {"reason": reason.removeprefix("Value error, ")})
+    return InitErrorDetails(type=kind, loc=("pool", *at), input=None)
 
 
 class ProviderOptions(Options[Provider]):
@@ -277,20 +277,23 @@ class ProviderOptions(Options[Provider]):
         try:
             return type(self).model_validate(values)
         except ValidationError as error:
-            raise ValidationError.from_exception_data(
-                error.title, [_moved(one, ("pool", at, *one["loc"])) for one in error.errors(include_url=False)]
-            ) from None
+            wrong = [_mistake(one["msg"], at, *one["loc"]) for one in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(error.title, wrong) from None
 
     @model_validator(mode="after")
     def _pool_is_sound(self) -> Self:
+        wrong = []
         if self.pool and self.limit_group is not None:
-            raise ValueError("the keys of a `pool` have limits of their own: there can be no `limit_group`")
+            wrong.append(_mistake("the keys of a `pool` have limits of their own: there can be no `limit_group`"))
         for at, own in enumerate(self.pool):
-            refused = sorted(own.keys() & _SHARED)
-            if refused:
-                raise ValueError(f"{refused[0]!r} is the same for the whole pool: say it once, outside of it")
+            wrong += [
+                _mistake(f"{key!r} is the same for the whole pool: say it once, outside of it", at, key)
+                for key in sorted(own.keys() & _SHARED)
+            ]
             if not own:
-                raise ValueError(f"number {at + 1} of the pool has nothing of its own, such as an api_key")
+                wrong.append(_mistake(f"number {at + 1} of the pool has nothing of its own, such as an api_key", at))
+        if wrong:
+            raise ValidationError.from_exception_data(type(self).__name__, wrong)
         self.members()
         return self
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import pytest
 from limited_server import Server, mill
 
+from promptmill._config import load_job
 from promptmill._lane import Key
+from promptmill._registry import Registry
 from promptmill.clock import VirtualClock
 from promptmill.errors import AuthFailed, JobError, QuotaExhausted
 from promptmill.interfaces import RealtimeProvider
@@ -145,13 +149,7 @@ def test_a_batch_provider_has_no_pool() -> None:
         OpenAIBatchOptions.model_validate({"model": "m", "pool": [{"api_key": "env:A"}]})
 
 
-def test_a_literal_key_in_a_pool_is_refused_and_never_shown(tmp_path: object) -> None:
-    from pathlib import Path
-
-    from promptmill._config import load_job
-    from promptmill._registry import Registry
-
-    assert isinstance(tmp_path, Path)
+def test_a_literal_key_in_a_pool_is_refused_and_never_shown(tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(
         "version: 1\ninput: {path: p.jsonl}\noutput: a.jsonl\nproviders:\n  fast:\n    use: openai-chat\n    model: m\n"
@@ -163,3 +161,24 @@ def test_a_literal_key_in_a_pool_is_refused_and_never_shown(tmp_path: object) ->
     assert problem.location is not None
     assert problem.location.line == 10
     assert "canary" not in repr(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("pool", "line", "column"),
+    [
+        ("{api_key: env:B, timeout: 3}", 10, 35),
+        ("{}", 10, 9),
+        ("{limits: {rpm: -1}}", 10, 24),
+    ],
+)
+def test_a_mistake_in_a_pool_is_shown_where_it_stands(tmp_path: Path, pool: str, line: int, column: int) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        "version: 1\ninput: {path: p.jsonl}\noutput: a.jsonl\nproviders:\n  fast:\n    use: openai-chat\n    model: m\n"
+        f"    pool:\n      - {{api_key: env:A}}\n      - {pool}\n"
+    )
+    with pytest.raises(JobError) as caught:
+        load_job(job, Registry())
+    (problem,) = caught.value.problems
+    assert problem.location is not None
+    assert (problem.location.line, problem.location.column) == (line, column)
