@@ -10,33 +10,20 @@ own.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from processes import scratch
+from cli_runs import run_job, simulator
 
-PROGRAM = [sys.executable, "-c", "from promptmill.cli.main import main; main()"]
 QUESTIONS = Path(__file__).parents[1] / "examples" / "gsm8k" / "questions.jsonl"
 
 
 def main(rows: int, seconds: float, urgent: int) -> None:
     texts = [json.loads(line)["question"] for line in QUESTIONS.read_text("utf-8").split("\n")[:-1]]
-    server = subprocess.Popen(
-        [*PROGRAM, "simulate", "--port", "0", "--latency", "200ms", "--speed", "2000"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        address = server.stdout.readline().strip()
+    with simulator("--latency", "200ms", "--speed", "2000") as address:
         alone = run(address, texts, urgent, 0, seconds)
         beside = run(address, texts, urgent, rows - urgent, seconds)
-    finally:
-        server.terminate()
-        server.wait()
     p95 = [one["by_provider"]["fast"]["latency_s"]["p95"] for one in (alone, beside)]
     print(
         json.dumps(
@@ -53,30 +40,21 @@ def main(rows: int, seconds: float, urgent: int) -> None:
 
 
 def run(address: str, texts: list[str], urgent: int, long: int, seconds: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=scratch()) as name:
-        folder = Path(name)
-        with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
-            for at in range(urgent + long):
-                kind = "urgent" if at < urgent else "bulk"
-                file.write(json.dumps({"q": f"{at}: {texts[at % len(texts)]}", "kind": kind}) + "\n")
-        priced = {"model": "gpt-5-mini", "base_url": address, "price": {"vendor": "openai"}}
-        job = {
-            "version": 1,
-            "input": {"path": "rows.jsonl", "prompt": "{{ q }}", "priority": "{{ kind }}"},
-            "params": {"max_tokens": 256},
-            "providers": {
-                "fast": {"use": "openai-chat", "max_concurrency": 64, "limits": {"rps": urgent / seconds}, **priced},
-                "bulk": {"use": "openai-batch", "poll_interval": "500ms", "batch_requests": 5000, **priced},
-            },
-            "routes": [{"when": {"priority": "urgent"}, "to": "fast"}, {"to": "bulk"}],
-            "output": "answers.jsonl",
-        }
-        (folder / "job.json").write_text(json.dumps(job))
-        command = [*PROGRAM, "run", "job.json", "--json", "-q"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(done.stderr)
-        return dict(json.loads(done.stdout))
+    rows = (
+        {"q": f"{at}: {texts[at % len(texts)]}", "kind": "urgent" if at < urgent else "bulk"}
+        for at in range(urgent + long)
+    )
+    priced = {"model": "gpt-5-mini", "base_url": address, "price": {"vendor": "openai"}}
+    job = {
+        "input": {"path": "rows.jsonl", "prompt": "{{ q }}", "priority": "{{ kind }}"},
+        "params": {"max_tokens": 256},
+        "providers": {
+            "fast": {"use": "openai-chat", "max_concurrency": 64, "limits": {"rps": urgent / seconds}, **priced},
+            "bulk": {"use": "openai-batch", "poll_interval": "500ms", "batch_requests": 5000, **priced},
+        },
+        "routes": [{"when": {"priority": "urgent"}, "to": "fast"}, {"to": "bulk"}],
+    }
+    return run_job(job, rows)
 
 
 if __name__ == "__main__":

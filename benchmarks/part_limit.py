@@ -12,17 +12,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
-from processes import scratch
+from cli_runs import run_job, simulator
 
-PROGRAM = [sys.executable, "-c", "from promptmill.cli.main import main; main()"]
 AT_ONCE = 50
 TRIES = 5
 
@@ -40,32 +36,14 @@ def main(requests: int, per_second: float, kind: str) -> None:
 def beside(kind: str, per_second: float, client: Any) -> dict[str, Any]:
     """What ``client`` makes of a server of its own."""
     limits = ["--rpm", str(60 * per_second), "--limit-kind", kind, "--no-limit-headers", "--latency", "200ms"]
-    server = subprocess.Popen([*PROGRAM, "simulate", "--port", "0", *limits], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        return dict(client(server.stdout.readline().strip()))
-    finally:
-        server.terminate()
-        server.wait()
+    with simulator(*limits) as url:
+        return dict(client(url))
 
 
 def mill(url: str, requests: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=scratch()) as name:
-        folder = Path(name)
-        rows = (json.dumps({"prompt": f"question {at}"}) for at in range(requests))
-        (folder / "rows.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        job = {
-            "version": 1,
-            "input": {"path": "rows.jsonl"},
-            "providers": {"fast": {"use": "openai-chat", "model": "m", "base_url": url}},
-            "output": "answers.jsonl",
-        }
-        (folder / "job.json").write_text(json.dumps(job))
-        command = [*PROGRAM, "run", "job.json", "--json", "-q"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(done.stderr)
-        summary = json.loads(done.stdout)
+    provider = {"use": "openai-chat", "model": "m", "base_url": url}
+    job = {"input": {"path": "rows.jsonl"}, "providers": {"fast": provider}}
+    summary = run_job(job, ({"prompt": f"question {at}"} for at in range(requests)))
     fast = summary["by_provider"]["fast"]
     return {
         "lost": requests - summary["succeeded"],
