@@ -93,6 +93,16 @@ def test_an_unknown_limit_of_tokens_is_found_out_too() -> None:
     assert [one.name for one in outcome.engine.traffic()["a"].learned] == ["tpm"]
 
 
+def test_an_unknown_limit_of_tokens_is_measured_by_what_was_used() -> None:
+    """Not by what was charged at admission, where that is corrected afterwards."""
+    clock = VirtualClock()
+    server = Server(clock, tpm=TPM, settles=True, size=lambda rng: sized(1.0, rng))
+    outcome = mill(clock, {"a": server}, seconds=600)
+    (found,) = outcome.engine.traffic()["a"].learned
+    assert found.limit == pytest.approx(TPM, rel=0.08)
+    assert server.refused_share(120, 600) < 0.015
+
+
 def competing(clock: VirtualClock, server: Server, share: float, start: float, end: float) -> None:
     """Somebody else uses ``share`` of the requests for a while, as far as there are any."""
 

@@ -11,7 +11,7 @@ _MARKS: Final = 130
 
 
 class Flow:
-    """Units that were sent and not refused."""
+    """Units that were sent and not given back."""
 
     __slots__ = ("_marks", "total")
 
@@ -24,7 +24,8 @@ class Flow:
             self._marks.append((now, self.total))
         self.total += units
 
-    def refused(self, units: float) -> None:
+    def give_back(self, units: float) -> None:
+        """They were refused, or not used."""
         self.total -= units
 
     def rate(self, seconds: float, now: float) -> float | None:

@@ -245,7 +245,7 @@ class Pacer:
         used: dict[LimitedThing, float] = {"tokens": taken + given, "input_tokens": taken, "output_tokens": given}
         for what, rate in self._rates.items():
             if what in used and what in charge.before:
-                rate.correct(charge.costs[what] - used[what])
+                rate.give_back(charge.costs[what] - used[what])
         for what, window in charge.windows:
             if what in used:
                 window.give_back(charge.costs[what] - used[what])

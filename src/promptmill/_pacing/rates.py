@@ -79,13 +79,9 @@ class Rate:
             self._gcra.charge(cost, now)
 
     def give_back(self, cost: float) -> None:
-        """A charge that the provider did not count."""
-        self._flow.refused(cost)
-        self.correct(cost)
-
-    def correct(self, cost: float) -> None:
-        """``cost`` was charged and not used."""
+        """``cost`` was charged, and the provider did not count it; a negative ``cost`` was counted and not charged."""
         self.charged -= cost
+        self._flow.give_back(cost)
         if self._gcra is not None:
             self._gcra.give_back(cost)
 
