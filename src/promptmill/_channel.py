@@ -166,8 +166,9 @@ class Channel:
 
     def traffic(self) -> Traffic:
         """What there is to say about it in the end."""
-        found = self.concurrency.peak if self.concurrency.adaptive and self.concurrency.peak else None
-        return Traffic(learned=tuple(self.pacer.learned()), refusals=self.pacer.refusals, concurrency=found)
+        return Traffic(
+            learned=tuple(self.pacer.learned()), refusals=self.pacer.refusals, concurrency=self.concurrency.peak
+        )
 
     def _well(self, passage: Passage) -> None:
         self._troubled_since = None

@@ -35,11 +35,11 @@ _INFLATED: Final = 3.0
 class Fixed:
     """As many as the user says."""
 
-    adaptive = False
+    peak: int | None = None
+    """Nothing was found out."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.peak = limit
 
     def answered(self, now: float, in_flight: int, first_byte: float | None, tokens: int | None) -> None:
         pass
@@ -51,12 +51,10 @@ class Fixed:
 class Adaptive:
     """Finds the limit, between 1 and ``most``. ``queues``: the provider lets calls wait that it cannot do yet."""
 
-    adaptive = True
-
     def __init__(self, most: int = MOST, *, queues: bool = False) -> None:
         self.limit = max(min(FIRST, most), LEAST)
-        self.peak = 0
-        """The most calls that were in flight at once."""
+        self.peak: int | None = None
+        """The most calls that were in flight at once; None before the first answer."""
         self._most = most
         self._queues = queues
         self._cut_at = -math.inf
@@ -72,7 +70,7 @@ class Adaptive:
 
     def answered(self, now: float, in_flight: int, first_byte: float | None, tokens: int | None) -> None:
         """A call was answered, ``in_flight`` being under way with it."""
-        self.peak = max(self.peak, in_flight)
+        self.peak = max(self.peak or 0, in_flight)
         if not self._answers:
             self._since = now
         self._answers += 1

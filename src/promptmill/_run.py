@@ -35,7 +35,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 0
     """Calls that may be in flight."""
     rests_for: float = 0.0
-    """Seconds until a provider that asked for it may be used again."""
+    """Seconds until a provider that rests, as it asked or for a limit of the job, may be used again."""
 
     @property
     def finished(self) -> int:

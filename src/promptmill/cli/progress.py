@@ -61,7 +61,7 @@ def line_of(now: Progress) -> str:
     room = f" of {now.concurrency:,}" if now.concurrency else ""
     parts += [f"in flight {now.in_flight:,}{room}", f"{now.rate:.1f}/s"]
     if now.rests_for >= TOLD_REST_SECONDS:
-        parts.append(f"resting for {duration(now.rests_for)} as the provider asks")
+        parts.append(f"resting for {duration(now.rests_for)}")
     if now.eta is not None:
         parts.append(f"ETA {duration(now.eta)}")
     if now.tokens:
