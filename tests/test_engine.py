@@ -608,6 +608,34 @@ def test_a_cancellation_of_the_providers_own_costs_its_request_only() -> None:
     assert failed.error.code == "provider_bug"
 
 
+def test_a_provider_that_answers_when_it_is_cancelled_loses_no_request() -> None:
+    """Its late answer counts: it is paid for. The worker goes on with the next request, and nothing is cancelled."""
+
+    async def answer(request: Request) -> str:
+        try:
+            await anyio.sleep(1000.0 if request.index % 3 == 0 else 1.0)
+        except anyio.get_cancelled_exc_class():
+            return "just in time"
+        return "in time"
+
+    bench = Bench({"a": Fake(answer)}, timeout=60.0, concurrency=2)
+    took = bench.run(entries(12))
+    assert sorted(bench.ids, key=int) == [str(at) for at in range(12)]
+    assert [one.text for one in sorted(bench.delivered, key=lambda one: one.index)][:3] == [
+        "just in time",
+        "in time",
+        "in time",
+    ]
+    assert took < 200.0
+
+
+def test_calls_that_end_together_with_their_timeout_lose_nothing() -> None:
+    provider = Fake(after(60.0))
+    bench = Bench({"a": provider}, timeout=60.0, concurrency=5, policy=Policy(attempts=1))
+    bench.run(entries(20))
+    assert sorted(bench.ids, key=int) == [str(at) for at in range(20)]
+
+
 def test_a_timeout_does_not_hide_a_later_cancellation_of_the_providers_own() -> None:
     async def answer(request: Request) -> str:
         if request.index == 0:

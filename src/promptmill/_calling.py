@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 
@@ -13,6 +13,7 @@ from promptmill._channel import Passage
 from promptmill._hedging import Hedge, raced
 from promptmill._pool import Pool
 from promptmill._retry_budget import RetryBudget
+from promptmill._timeouts import Next, TimedScope, Timeouts
 from promptmill._work import AnyLane, Outcome, Work
 from promptmill.clock import Clock
 from promptmill.errors import NeverSent, ProviderError, QuotaExhausted, Throttled, Transient
@@ -30,12 +31,12 @@ class Caller:
         self._outcome = outcome
         self._clock = clock
         self._retries = retries
-        self._timeout = timeout
+        self._timeouts = Timeouts(timeout)
         self._hedge = Hedge(hedge) if hedge else None
 
-    async def call(self, lane: AnyLane, work: Work) -> Coroutine[Any, Any, None] | None:
-        """Make the call that ``work`` has been admitted for, and return what is to be awaited then; None when it may
-        not be made."""
+    async def call(self, lane: AnyLane, work: Work, scope: TimedScope) -> Next | None:
+        """Make the call that ``work`` has been admitted for, within ``scope``, and return what comes next, outside of
+        it if that was cancelled; None when the call may not be made."""
         retry = work.lane_attempts > 0 and not work.free
         work.attempts += 1
         work.lane_attempts += 1
@@ -46,47 +47,60 @@ class Caller:
         passage = self._pool.send(work.estimate)
         self._retries.sent(retry)
         try:
-            return await self._called(lane, work, passage)
+            return await self._called(lane, work, passage, scope)
         finally:
             self._retries.ended(retry)
 
-    async def _called(self, lane: AnyLane, work: Work, passage: Passage) -> Coroutine[Any, Any, None]:
+    def close(self) -> None:
+        """No call will be made any more."""
+        self._timeouts.close()
+
+    async def _called(self, lane: AnyLane, work: Work, passage: Passage, scope: TimedScope) -> Next:
         first, sent_at = passage, passage.charge.sent_at
+        self._timeouts.begin(scope)
         try:
-            with anyio.fail_after(self._timeout):
-                response, passage = await self._complete(lane, work, passage)
+            response, passage = await self._complete(lane, work, passage)
             if not isinstance(response, Response):
                 raise TypeError(f"complete() returned {type(response).__name__}, not a Response")
         except TimeoutError:
-            return self._failed(lane, work, first, Transient(f"no answer within {self._timeout:g} s", code="timeout"))
+            return self._late(lane, work, first)
         except ProviderError as failure:
             return self._failed(lane, work, first, failure)
         except Exception as error:  # noqa: BLE001 - a broken plugin costs its request, not the run
             passage.channel.dropped(passage)
-            return self._outcome.broke(lane, work, error, self._clock.now() - sent_at)
+            return partial(self._outcome.broke, lane, work, error, self._clock.now() - sent_at)
         except asyncio.CancelledError as error:
+            if scope.is_late:
+                scope.then = self._late(lane, work, first)
+                raise
             first.channel.dropped(first)
             if _is_cancelled():
                 raise
             # The provider's own: let through, it would end all workers without a word, and the run with them.
-            return self._outcome.broke(lane, work, error, self._clock.now() - sent_at)
+            return partial(self._outcome.broke, lane, work, error, self._clock.now() - sent_at)
         except BaseException:
             first.channel.dropped(first)
             raise
+        finally:
+            self._timeouts.end(scope)
         lane.reached = True
         latency = passage.channel.answered(passage, response)
         if self._hedge:
             self._hedge.answered(latency)
-        return self._outcome.succeeded(lane, work, response, latency)
+        return partial(self._outcome.succeeded, lane, work, response, latency)
 
-    def _failed(self, lane: AnyLane, work: Work, passage: Passage, failure: ProviderError) -> Coroutine[Any, Any, None]:
+    def _late(self, lane: AnyLane, work: Work, passage: Passage) -> Next:
+        failure = Transient(f"no answer within {self._timeouts.seconds:g} s", code="timeout")
+        return self._failed(lane, work, passage, failure)
+
+    def _failed(self, lane: AnyLane, work: Work, passage: Passage, failure: ProviderError) -> Next:
         latency = self._clock.now() - passage.charge.sent_at
         passage.channel.failed(passage, failure)
         work.free = isinstance(failure, Throttled | NeverSent | QuotaExhausted)
         if isinstance(failure, NeverSent):
             work.lane_attempts -= 1
             work.unsent += 1
-        return self._outcome.failed(lane, work, failure, latency)
+        return partial(self._outcome.failed, lane, work, failure, latency)
 
     async def _complete(self, lane: AnyLane, work: Work, passage: Passage) -> tuple[Response, Passage]:
         """The answer, and the call that brought it. If that is the second, the first is over; else the second is."""
@@ -126,7 +140,7 @@ class Caller:
                 self._outcome.outrun(lane, work, self._clock.now() - passage.charge.sent_at - after)
 
     def _asked(self, work: Work, passage: Passage) -> Awaitable[Response]:
-        return passage.channel.provider.complete(work.request, timeout=self._timeout)
+        return passage.channel.provider.complete(work.request, timeout=self._timeouts.seconds)
 
 
 def _is_cancelled() -> bool:

@@ -21,6 +21,7 @@ from promptmill._pacing import Pacer
 from promptmill._pool import Pool
 from promptmill._queue import Queued
 from promptmill._ratecap import RateCap
+from promptmill._timeouts import Next, TimedScope
 from promptmill._waiting import LEAST_AHEAD, Waiting
 from promptmill._work import Outcome, Pricer, Work
 from promptmill.clock import Clock
@@ -208,6 +209,7 @@ class Lane:
 
     def discard(self) -> None:
         """Drop what still waits; nothing of it was sent."""
+        self._caller.close()
         self._waiting.close()
 
     def _wake(self) -> None:
@@ -219,12 +221,25 @@ class Lane:
 
     async def _work(self) -> None:
         try:
-            while (work := await self._next()) is not None:
-                self._idle -= 1
-                await self._attempt(work)
-                self._idle += 1
+            while await self._work_until_late():
+                pass
         except StorageError as error:  # of a queue on disk: what is in flight is paid and must not be cancelled for it
             self._outcome.storage_failed(error)
+
+    async def _work_until_late(self) -> bool:
+        """Make calls until the lane is closed, or until one takes too long and ends the scope of them all (True)."""
+        timed = TimedScope()
+        then: Next | None = None
+        with timed.scope:
+            while (work := await self._next()) is not None:
+                self._idle -= 1
+                then = await self._attempt(work, timed)
+                if timed.is_late:
+                    break
+                await self._go_on(then)
+        if timed.is_late:
+            await self._go_on(timed.then or then)
+        return timed.is_late
 
     async def _next(self) -> Work | None:
         """The next request that may be sent now; None when the lane is closed."""
@@ -245,7 +260,7 @@ class Lane:
 
     def _take(self) -> Work | None:
         work = self._waiting.take(self._clock.now(), self.concurrency)
-        if self.hungry:
+        if self._waiting.new <= self._low_water // 2:  # the feeder is woken for many requests, not for each
             self._on_hungry()
         return work
 
@@ -323,17 +338,20 @@ class Lane:
                 return False
         return not self._closed
 
-    async def _attempt(self, work: Work) -> None:
+    async def _attempt(self, work: Work, timed: TimedScope) -> Next | None:
         try:
-            outcome = await self._caller.call(self, work)
+            return await self._caller.call(self, work, timed)
         finally:
             if self._waits_for_calls:
                 self._changed.set()
-        if outcome is None:
-            return
-        await outcome
-        if not self._idle and self._workers < self.concurrency:  # there is room for more at once than before
-            self._wake()
+
+    async def _go_on(self, then: Next | None) -> None:
+        """See to what a call came to, then be idle again."""
+        if then is not None:
+            await then()
+            if not self._idle and self._workers < self.concurrency:  # there is room for more at once than before
+                self._wake()
+        self._idle += 1
 
 
 def pacer_of(provider: RealtimeProvider, limits: Mapping[str, float], clock: Clock) -> Pacer:
