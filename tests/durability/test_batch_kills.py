@@ -363,7 +363,7 @@ class TestBatchesThatStall:
         self.wait_until_stalled(world)
         assert killed(world, CANCELLED[name], "--cancel-batches")
         code, err, _ = world.run("--cancel-batches")
-        assert code == (0 if name == "all ended" else 5), err
+        assert code == 5, err  # the rest has no answer, also where nothing is left to be ended
         assert states(world) == {"collected"}
         assert {one["status"] for one in world.books.batches(world.tags())} == {"cancelled"}
         assert len(world.records()) == world.books.ledger()["paid_calls"] == 6 + 9
