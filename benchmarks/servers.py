@@ -32,10 +32,10 @@ HEADERS = {
     "x-request-id": "req_0123456789abcdef0123456789abcdef",
     "openai-processing-ms": "12",
     "openai-version": "2020-10-01",
-    "x-ratelimit-limit-requests": "10000",
-    "x-ratelimit-remaining-requests": "9999",
-    "x-ratelimit-limit-tokens": "2000000",
-    "x-ratelimit-remaining-tokens": "1999000",
+    "x-ratelimit-limit-requests": "1000000000",
+    "x-ratelimit-remaining-requests": "999999999",
+    "x-ratelimit-limit-tokens": "1000000000000",
+    "x-ratelimit-remaining-tokens": "999999999000",
     "strict-transport-security": "max-age=31536000",
 }
 """Headers real servers send, besides the usual five (server, date, content-type, content-length, connection)."""

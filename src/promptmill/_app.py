@@ -223,6 +223,7 @@ class PreparedJob:
             retry=job.retry.build(self._context("retry")),
             observers=observers,
             budget_usd=job.budget_usd,
+            workers=job.workers,
             stop_when=StopWhen(job.stop_when.failure_rate, job.stop_when.after) if job.stop_when else None,
             clock=self._clock,
             base_dir=job.base_dir,

@@ -10,6 +10,7 @@ import msgspec
 from promptmill._batch_lane import BatchLaneSpec
 from promptmill._batching import Forgetful
 from promptmill._concurrency import MOST
+from promptmill._coordinator import Coordinator
 from promptmill._descriptors import most_connections
 from promptmill._lane import Key, LaneSpec
 from promptmill.batch import BatchProvider
@@ -27,23 +28,30 @@ _NOWHERE: Final = Forgetful(Path())
 """Stands in until it is known where the shards of a run lie."""
 
 
-def lane_of(name: str, given: Given, context: BuildContext, lanes: int) -> LaneSpec | BatchLaneSpec:
+def lane_of(
+    name: str, given: Given, context: BuildContext, lanes: int, coordinator: Coordinator | None = None
+) -> LaneSpec | BatchLaneSpec:
     """The lane of one provider of ``lanes``. Its provider is not open yet, and it has no prices.
+
+    ``coordinator`` says where its calls are made.
 
     Raises:
         JobError: the provider is neither a realtime nor a batch provider.
     """
     options = given if isinstance(given, ProviderOptions) else None
     members = options.members() if options else []
-    built = [one.build(msgspec.structs.replace(context, name=name)) for one in members]
+    context = msgspec.structs.replace(context, name=name)
+    built = [one.build(context) for one in members]
     provider = built[0] if isinstance(given, ProviderOptions) else given
     if isinstance(provider, BatchProvider):
         return _batch_lane(name, provider, options)
     if not isinstance(provider, RealtimeProvider):
         raise JobError(f"provider {name!r} is neither a realtime nor a batch provider", code="E0232")
+    if coordinator:
+        provider = coordinator.placed(provider, members[0] if members else None, context)
     lane = _realtime_lane(name, provider, members[0] if members else None, lanes * max(len(members), 1))
     others = tuple(
-        Key(other, _limits_of(one))
+        Key(coordinator.placed(other, one, context) if coordinator else other, _limits_of(one))
         for one, other in zip(members[1:], built[1:], strict=True)
         if isinstance(other, RealtimeProvider)
     )

@@ -103,6 +103,10 @@ class Run:
         """Cancel the calls in flight; what has finished is still delivered."""
         self._engine.abort(reason)
 
+    def warn(self, message: str) -> None:
+        """Tell observers of something that is not as it should be."""
+        self._engine.warn(message)
+
     def storage_failed(self, error: StorageError) -> None:
         """Stop, since results cannot be stored as they should."""
         self._engine.storage_failed(error)

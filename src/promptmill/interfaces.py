@@ -72,6 +72,10 @@ class Provider(Opened):
     """Whether it lets calls wait that it cannot do yet, as one's own server does, so that more calls at once than it
     can do bring nothing."""
 
+    in_one_process: bool = False
+    """Whether its calls have to be made in the process that opened it, also where a job asks for workers: for one that
+    holds a model, or anything else that there should be one of. Otherwise each worker opens a provider of its own."""
+
     concurrency: int | None = None
     """How many calls at once suit it when the user says nothing; None leaves it to the engine."""
 

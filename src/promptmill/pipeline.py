@@ -17,6 +17,7 @@ from anyio import to_thread
 from promptmill._batch_lane import BatchLaneSpec
 from promptmill._batching import Forgetful, Shelf
 from promptmill._budget import Budget
+from promptmill._coordinator import Coordinator
 from promptmill._delivery import Consumer
 from promptmill._engine_spec import EngineSpec, Entry, StopWhen
 from promptmill._entries import entries_of
@@ -77,6 +78,8 @@ class Pipeline:
         observers: told of every attempt that failed and every result.
         stop_when: the failure rate that ends a run.
         budget_usd: the most a run may cost, in US dollars.
+        workers: processes that make the calls of providers given as options; 1: this one. Limits, retries and the
+            journal are seen to here all the same.
         clock: the source of time, for tests and rehearsals.
         base_dir: where relative paths in options start; default: the current directory.
         allow_code: whether options may name Python code to run.
@@ -98,6 +101,7 @@ class Pipeline:
         observers: Sequence[Observer] = (),
         stop_when: StopWhen | None = None,
         budget_usd: float | None = None,
+        workers: int = 1,
         clock: Clock | None = None,
         base_dir: Path | None = None,
         allow_code: bool = True,
@@ -117,6 +121,7 @@ class Pipeline:
         self._observers = observers
         self._stop_when = stop_when
         self._budget_usd = budget_usd
+        self._coordinator = _coordinator(workers)
         self._stack: AsyncExitStack | None = None
         self._lanes: list[LaneSpec | BatchLaneSpec] = []
 
@@ -229,7 +234,10 @@ class Pipeline:
                 all_read=plan.all_read,
                 purse=self._purse(plan.journal),
             )
-            yield Run(spec, total=plan.total, run_id=run_id, consumer=consumer)
+            run = Run(spec, total=plan.total, run_id=run_id, consumer=consumer)
+            self._coordinator.report_to(run)
+            stack.callback(self._coordinator.report_to, None)
+            yield run
 
     def _purse(self, journal: Journal | None) -> Purse | None:
         caps = {} if self._budget_usd is None else {RUN: self._budget_usd}
@@ -253,12 +261,13 @@ class Pipeline:
     async def _open(self, stack: AsyncExitStack) -> list[LaneSpec | BatchLaneSpec]:
         lanes = []
         for name, given in self._providers.items():
-            lane = lane_of(name, given, self._context, len(self._providers))
+            lane = lane_of(name, given, self._context, len(self._providers), self._coordinator)
             await stack.enter_async_context(lane.provider)
             if isinstance(lane, LaneSpec):
                 for key in lane.others:
                     await stack.enter_async_context(key.provider)
             lanes.append(msgspec.structs.replace(lane, price=await self._pricer(lane.provider, given)))
+        await stack.enter_async_context(self._coordinator)
         return lanes
 
     async def _pricer(self, provider: Provider, given: Given) -> Pricer:
@@ -266,6 +275,16 @@ class Pipeline:
         if tariff.uses_table:
             await to_thread.run_sync(tariff.load)
         return tariff.cost
+
+
+def _coordinator(workers: int) -> Coordinator:
+    if workers < 1:
+        raise JobError(f"there cannot be {workers} workers; 1 is this process alone", code="E0233")
+    if workers == 1:
+        return Coordinator()
+    from promptmill._workers import Fleet
+
+    return Fleet(workers)
 
 
 def _placed(lane: LaneSpec | BatchLaneSpec, shelf: Shelf, run_id: str, cancel: bool) -> LaneSpec | BatchLaneSpec:

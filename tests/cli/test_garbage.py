@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from promptmill.cli.garbage import NEW_OBJECTS, seldom_collected
+from promptmill._garbage import NEW_OBJECTS, seldom_collected
 
 
 def test_what_was_there_is_left_alone_and_the_rest_collected_seldom() -> None:

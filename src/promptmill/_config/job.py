@@ -50,6 +50,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float | None
     dedupe: bool | None
     cache: Path | None
+    workers: int
 
     identity: JSON
     """What must be the same for a run to go on: everything that changes answers."""
@@ -117,6 +118,7 @@ class _Reader:
             deadline_s=spec.deadline,
             dedupe=spec.dedupe,
             cache=None if spec.cache is None else base_dir / spec.cache,
+            workers=spec.workers,
             identity={
                 "input": template.model_dump(mode="json", exclude={"keep"}, exclude_defaults=True),
                 "params": spec.params,

@@ -85,6 +85,9 @@ class JobSpec(_Spec):
         None, description="Send identical requests once; default: those at temperature 0, where answers repeat."
     )
     cache: str | None = Field(None, min_length=1, description="A file of answers that runs share.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that make the calls, for more than one core; 1: all in one process."
+    )
     budget: BudgetSpec | None = Field(None, description="The most the run may cost.")
     stop_when: StopWhenSpec | None = None
     deadline: Deadline | None = Field(None, description="Time from the start of the run until all is done, e.g. 6h.")

@@ -48,12 +48,13 @@ def run(
     """
     import asyncio
 
+    from promptmill._eventloop import loop_factory
     from promptmill.errors import UsageError
 
     if cancel_batches and (fresh or retry_failed or detach):
         raise UsageError("--cancel-batches sends nothing, so it goes with no other way of running", code="E0141")
     settings = _Settings(fresh, retry_failed, detach, cancel_batches, as_json, quiet, allow_code)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         exit_code = runner.run(_run(job, settings))
     if exit_code:
         raise typer.Exit(exit_code)
@@ -69,21 +70,13 @@ class _Settings(NamedTuple):
     allow_code: bool
 
 
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """uvloop when it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop
-
-
 async def _run(path: Path, settings: _Settings) -> int:
     import asyncio
     from contextlib import AsyncExitStack
 
     from promptmill import _app
-    from promptmill.cli import errors, garbage, progress, signals, summary, warnings
+    from promptmill._garbage import seldom_collected
+    from promptmill.cli import errors, progress, signals, summary, warnings
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=settings.allow_code)
@@ -92,7 +85,7 @@ async def _run(path: Path, settings: _Settings) -> int:
         def started(run: Run) -> None:
             call = asyncio.get_running_loop().call_soon_threadsafe
             stack.enter_context(signals.handled(signals.StagedStop(run, call)))
-            stack.enter_context(garbage.seldom_collected())
+            stack.enter_context(seldom_collected())
             if not settings.quiet:
                 task = asyncio.create_task(progress.show(run.progress))
                 stack.push_async_callback(_cancelled, task)

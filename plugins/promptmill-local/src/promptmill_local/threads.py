@@ -50,6 +50,7 @@ class ThreadedProvider(RealtimeProvider):
     """
 
     free = True
+    in_one_process = True
 
     def __init__(
         self,
