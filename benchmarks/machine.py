@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import resource
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -68,6 +67,8 @@ def program(name: str) -> str | None:
 
 def allow_open_files() -> int:
     """Raise the limit on open files of this process and what it starts as far as it may and needs; return it."""
+    import resource  # not on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return OPEN_FILES

@@ -15,14 +15,15 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import machine
 import measuring
+from cli_runs import PROGRAM
 from jobs import openai_chat, questions, write_job
 from processes import CaseFailed, environment, scratch
 
@@ -40,7 +41,7 @@ LABELS = {
 def measure(core: int | None, times: int) -> dict[str, Any]:
     """Seconds of each, ``times`` times after once that does not count."""
     program = Path(sysconfig.get_path("scripts")) / "promptmill"
-    command = [str(program)] if program.exists() else [sys.executable, "-m", "promptmill"]
+    command = [str(program)] if program.exists() else PROGRAM
     plain = {
         "python": [sys.executable, "-c", "pass"],
         "import": [sys.executable, "-c", "import promptmill"],
@@ -78,31 +79,30 @@ def _seconds(command: Sequence[str], core: int | None) -> float:
 def _to_first_request(command: Sequence[str], core: int | None) -> float:
     """The server is the least there can be: it notes when the first bytes come, and ends the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory(dir=scratch()) as name:
-        server.settimeout(30)
-        seen: list[float] = []
-
-        def listen() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(1)
-                seen.append(time.perf_counter())
-
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
         job = write_job(Path(name), openai_chat(url, ROWS), questions(measuring.prompt, ROWS))
         words = machine.pinned([*command, "run", str(job), "--quiet"], core)
-        nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        started = time.perf_counter()
-        process = subprocess.Popen(words, env=environment(), **nowhere)  # type: ignore[call-overload]
-        try:
-            listener.join(30)
-        finally:
-            process.kill()
-            process.wait()
-    if not seen:
-        raise CaseFailed("the job sent no request within 30 s")
-    return seen[0] - started
+        with tempfile.TemporaryFile() as said:
+            started = time.perf_counter()
+            process = subprocess.Popen(words, env=environment(), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            try:
+                return _first_byte(server, process) - started
+            finally:
+                process.kill()
+                process.wait()
+
+
+def _first_byte(server: socket.socket, process: subprocess.Popen[bytes]) -> float:
+    """When it came. Raises CaseFailed when the process has ended without one."""
+    server.settimeout(0.2)
+    while process.poll() is None:
+        with suppress(TimeoutError):
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(30)
+                connection.recv(1)
+                return time.perf_counter()
+    raise CaseFailed(f"the job ended with {process.returncode} and sent no request")
 
 
 if __name__ == "__main__":

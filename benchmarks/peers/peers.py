@@ -23,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import chart
 import compare
 import http_cases
 import machine
@@ -148,15 +149,7 @@ class Rounds:
             return processes.run_command([str(_python(peer)), script, *words], core=self._core, env=env)
 
 
-LABELS = {
-    "bare/uvloop": "bare aiohttp",
-    "stream/uvloop": "promptmill, `Pipeline.stream`",
-    "job/uvloop": "promptmill, `promptmill run`",
-    "bare_pyreqwest/uvloop": "bare pyreqwest",
-    "stream_pyreqwest/uvloop": "promptmill, `Pipeline.stream`, pyreqwest",
-    "job_pyreqwest/uvloop": "promptmill, `promptmill run`, pyreqwest",
-    **{peer.name: peer.label for peer in PEERS},
-}
+LABELS = {key: chart.LABELS[key.partition("/")[0]] for key in OURS} | {peer.name: peer.label for peer in PEERS}
 
 
 def table(found: dict[str, Any]) -> Iterator[str]:
