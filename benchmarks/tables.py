@@ -39,6 +39,56 @@ def machine(found: Figures) -> Iterator[str]:
     )
 
 
+def short(found: Figures) -> Iterator[str]:
+    """What matters most, as sentences."""
+    for name, what in _SHORT.items():
+        if each := _over_cells(found, name, "cpu_us"):
+            line = f"- {what} **{each[0]:,.0f} to {each[1]:,.0f} microseconds of CPU**"
+            if above := _over_cells(found, name, "above_bare_us"):
+                line += f", {above[0]:+,.0f} to {above[1]:+,.0f} against the bare client over the same backend"
+            yield f"{line}."
+    others = {name: _over_cells(found, name, "cpu_us") for name in _OTHERS}
+    told = [f"{LABELS[name]} {each[0]:,.0f} to {each[1]:,.0f}" for name, each in others.items() if each]
+    yield f"- For comparison: {', '.join(told)}. None of them keeps anything on disk."
+    at_once = found["claim"]["at_once_s"]
+    told = [f"{seconds:.2f} s with {LABELS[key.partition('/')[0]]}" for key, seconds in at_once.items()]
+    yield f"- A hundred calls of 200 ms take {', '.join(told)}, and {found['claim']['one_by_one_s']:.1f} s one by one."
+    many = found["million"]["million"]
+    yield f"- A job of {many['requests']:,} rows, with journal and sink, peaks at {many['peak_mib']:.0f} MiB."
+    added = [one["added_ms"] for one in found["latency"].values()]
+    yield (
+        f"- At half of what one core can do, promptmill adds at most {max(one['p50'] for one in added):.1f} ms to half "
+        f"of the calls, and {max(one['p99'] for one in added):.1f} ms to 99 of 100."
+    )
+
+
+_SHORT = {
+    "job": "`promptmill run`, with input checked, template, limits, a synced journal and a jsonl sink, costs a request",
+    "job_pyreqwest": "The same over pyreqwest costs",
+    "stream": "As a library, without journal and sink, it costs",
+    "stream_pyreqwest": "The same over pyreqwest costs",
+}
+_OTHERS = ("bare", "bare_pyreqwest", "article", "openai_sdk", "wrk")
+
+
+def _over_cells(found: Figures, name: str, figure: str) -> tuple[float, float] | None:
+    """The lowest and the highest median of a case over all delays and concurrencies; uvloop where there are both."""
+    loops = ("uvloop", "asyncio", "")
+    for loop in loops:
+        each = [cell[f"{name}/{loop}"].get(figure) for cell in found["http"].values() if f"{name}/{loop}" in cell]
+        if known := [one for one in each if one is not None]:
+            return min(known), max(known)
+    return None
+
+
+def resume(found: Figures) -> Iterator[str]:
+    one = found["parts"]["resume"]
+    yield (
+        f"A job of {one['rows']:,} rows whose last process left one: {one['first_answer_s']:.2f} s from the start of "
+        f"the program to that one's answer, {one['end_s']:.2f} s to the end, {one['peak_mib']:.0f} MiB."
+    )
+
+
 def cost(found: Figures, delay: int) -> Iterator[str]:
     """CPU time and rate of each case at one delay of the server."""
     cells = {calls: found["http"][f"{delay} ms, {calls} at once"] for calls in AT_ONCE}
@@ -154,6 +204,7 @@ def peers(found: Figures) -> Iterator[str]:
 
 
 TABLES: dict[str, Callable[[Figures], Iterator[str]]] = {
+    "short": short,
     "machine": machine,
     "cost-0": lambda found: cost(found, 0),
     "cost-20": lambda found: cost(found, 20),
@@ -162,6 +213,7 @@ TABLES: dict[str, Callable[[Figures], Iterator[str]]] = {
     "claim": claim,
     "engine": engine,
     "rows": rows_and_shards,
+    "resume": resume,
     "latency": latency,
     "startup": startup,
     "million": million,
