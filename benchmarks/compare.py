@@ -23,6 +23,7 @@ import part_latency
 import part_million
 import part_startup
 import parts
+from processes import CaseFailed
 from servers import Server, chat_server
 
 HERE = Path(__file__).parent
@@ -36,15 +37,28 @@ def main() -> int:
     described = machine.described()
     show(machine.lines(described))
     machine.allow_open_files()
-    client_core, server_core = machine.cores()
     found: dict[str, Any] = {"machine": described, "when": now(), "scale": asked.scale}
+    try:
+        _measure(asked, found)
+    except CaseFailed as failure:
+        # What was measured before is kept, but nobody should take it for a whole run.
+        found["failed"] = str(failure)
+        print(f"failed: {failure}", file=sys.stderr)
+    found |= {"load_average_after": machine.load(), "took_s": round(time.perf_counter() - started)}
+    write(found, asked.into)
+    return 1 if "failed" in found else 0
+
+
+def _measure(asked: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Put the figures of every section asked for into ``found``."""
+    client_core, server_core = machine.cores()
     sections = asked.only or SECTIONS
     with chat_server(server_core) as server:
         place = f"clients on core {client_core}, server on core {server_core}"
         print(f"server: {server.name}; {place if client_core is not None else 'processes are not pinned'}")
         found |= {"server": server.name, "pinned": client_core is not None}
         if "http" in sections:
-            found |= _compared(server, client_core, asked.rounds, asked.scale)
+            _compare(server, client_core, asked, found)
         if "latency" in sections:
             _say("latency")
             found["latency"] = part_latency.measure(server, client_core, part_latency.SECONDS * asked.scale)
@@ -53,40 +67,31 @@ def main() -> int:
             _say("million")
             found["million"] = part_million.measure(server, client_core, asked.scale)
             show(["", *part_million.table(found["million"])])
-    found |= _without_server(sections, client_core, asked.rounds, asked.scale)
-    found |= {"load_average_after": machine.load(), "took_s": round(time.perf_counter() - started)}
-    write(found, asked.into)
-    return 0
-
-
-def _without_server(sections: Iterable[str], core: int | None, rounds: int, scale: float) -> dict[str, Any]:
-    found = {}
     if "startup" in sections:
         _say("startup")
-        found["startup"] = part_startup.measure(core, max(round(part_startup.TIMES * scale), 1))
+        found["startup"] = part_startup.measure(client_core, max(round(part_startup.TIMES * asked.scale), 1))
         show(["", *part_startup.table(found["startup"])])
     if "parts" in sections:
-        found["parts"] = parts.measure(core, rounds, scale, int(parts.RESUME_ROWS * min(scale, 1)))
+        rows = int(parts.RESUME_ROWS * min(asked.scale, 1))
+        found["parts"] = parts.measure(client_core, asked.rounds, asked.scale, rows)
         show(["", *parts.table(found["parts"])])
-    return found
 
 
-def _compared(server: Server, core: int | None, rounds: int, scale: float) -> dict[str, Any]:
+def _compare(server: Server, core: int | None, asked: argparse.Namespace, found: dict[str, Any]) -> None:
     runs = http_cases.Comparison(server, core, measuring.prompt)
-    left_out = http_cases.left_out()
-    show(f"left out: {label}: {reason}" for label, reason in left_out.items())
-    cells: dict[str, list[Any]] = {cell.key: [] for cell in http_cases.CELLS}
+    found["left_out"] = http_cases.left_out()
+    show(f"left out: {label}: {reason}" for label, reason in found["left_out"].items())
+    found["rounds"] = cells = {cell.key: [] for cell in http_cases.CELLS}
     runs.cell(http_cases.CELLS[0], 0.0)  # not counted: it compiles what is imported
-    for number in range(rounds):
+    for number in range(asked.rounds):
         for cell in http_cases.CELLS:
-            _say(f"round {number + 1} of {rounds}: {cell.key}")
-            cells[cell.key].append(runs.cell(cell, scale))
-    claimed = claim.measure(runs, rounds)
-    medians = {key: http_cases.medians(all_) for key, all_ in cells.items()}
+            _say(f"round {number + 1} of {asked.rounds}: {cell.key}")
+            cells[cell.key].append(runs.cell(cell, asked.scale))
+    found["http"] = {key: http_cases.medians(all_) for key, all_ in cells.items()}
     for cell in http_cases.CELLS:
-        show(["", *http_cases.table(cell, medians[cell.key])])
-    show(["", *claim.table(claimed)])
-    return {"http": medians, "claim": claimed, "rounds": cells, "left_out": left_out}
+        show(["", *http_cases.table(cell, found["http"][cell.key])])
+    found["claim"] = claim.measure(runs, asked.rounds)
+    show(["", *claim.table(found["claim"])])
 
 
 def show(lines: Iterable[str]) -> None:
