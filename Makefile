@@ -7,13 +7,14 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PYPROJECTS := pyproject.toml plugins/extras.py $(wildcard plugins/*/pyproject.toml)
 STAMP := $(VENV)/.promptmill-setup
 
-.PHONY: help setup demo test bench kills pacing check format docs dist clean
+.PHONY: help setup demo test bench bench-peers kills pacing check format docs dist clean
 
 help:
 	@echo "make setup   build $(VENV): the core, every plugin and the development tools"
 	@echo "make demo    run the demonstration, without a key and without cost"
 	@echo "make test    run the tests, except those marked heavy"
-	@echo "make bench   measure it beside a bare client, and its parts (about 20 minutes; a quiet machine)"
+	@echo "make bench   measure it beside bare clients, and its parts (about 25 minutes; a quiet machine)"
+	@echo "make bench-peers  measure other libraries beside it, each in an environment of its own (downloads them)"
 	@echo "make kills   kill the program 200 times (or KILLS=n) and see that nothing is lost or paid twice"
 	@echo "make pacing  keep to five kinds of limit for a minute each, in real time"
 	@echo "make check   lint, format, types, import contracts, documentation"
@@ -37,8 +38,12 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -m "not heavy"
 
+# BENCH='--scale 0.1 --rounds 1' is a quick look.
 bench: setup
-	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/compare.py $(BENCH)
+
+bench-peers: setup
+	$(BIN)/python benchmarks/peers/peers.py $(BENCH)
 
 KILLS ?= 200
 

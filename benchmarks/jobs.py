@@ -40,8 +40,10 @@ output: answers.jsonl
     return job
 
 
-def openai_chat(url: str, concurrency: int) -> str:
+def openai_chat(url: str, concurrency: int, backend: str = "aiohttp", limits: str = LIMITS) -> str:
     """Options of an ``openai-chat`` provider."""
+    http = "" if backend == "aiohttp" else f", http: {{backend: {backend}}}"
     return (
-        f'{{use: openai-chat, model: bench-model, base_url: "{url}", max_concurrency: {concurrency}, limits: {LIMITS}}}'
+        f'{{use: openai-chat, model: bench-model, base_url: "{url}", '
+        f"max_concurrency: {concurrency}, limits: {limits}{http}}}"
     )

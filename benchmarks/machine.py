@@ -8,10 +8,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
-PACKAGES = ("promptmill", "promptmill-openai", "aiohttp", "httpx", "openai", "anyio", "msgspec", "pydantic", "uvloop")
+PACKAGES = ("promptmill", "promptmill-openai", "aiohttp", "pyreqwest", "httpx", "openai", "anyio", "msgspec", "uvloop")
+"""Those that people are shown; the versions of all that is installed are with the figures."""
+
+OPEN_FILES = 16_384
+"""What a run with thousands of connections needs, on both sides."""
 
 
 def cores() -> tuple[int | None, int | None]:
@@ -37,29 +41,67 @@ def described() -> dict[str, object]:
         "cores": os.cpu_count(),
         "memory_gib": _memory_gib(),
         "system": f"{platform.system()} {platform.release()}",
+        "kernel": platform.version(),
         "python": platform.python_version(),
-        "load_average": [round(one, 2) for one in os.getloadavg()],
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
-        "commit": _commit(),
+        "python_build": f"{platform.python_implementation()}, {platform.python_compiler()}",
+        "load_average": load(),
+        "versions": dict(sorted((one.metadata["Name"], one.version) for one in distributions())),
+        "programs": {name: found for name, command in _PROGRAMS.items() if (found := _program(name, command))},
+        "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
+        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+_PROGRAMS = {"nginx": "-v", "wrk": "-v"}
+
+
+def load() -> list[float]:
+    """How busy the machine is: the load of the last 1, 5 and 15 minutes."""
+    return [round(one, 2) for one in os.getloadavg()]
+
+
+def program(name: str) -> str | None:
+    """Where a program is, also where only root looks for it; None when it is not installed."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
+def allow_open_files() -> int:
+    """Raise the limit on open files of this process and what it starts as far as it may and needs; return it."""
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return OPEN_FILES
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
 
 
 def lines(described: dict[str, object]) -> list[str]:
     """The description for people."""
     versions = described["versions"]
     assert isinstance(versions, dict)
+    programs = described["programs"]
+    assert isinstance(programs, dict)
+    known = [f"{name} {versions[name]}" for name in PACKAGES if name in versions]
+    known += [f"{name} {programs.get(name, 'not installed')}" for name in _PROGRAMS]
+    changed = ", with changes" if described["changed_since"] else ""
     return [
         f"{described['cpu']}, {described['cores']} cores, {described['memory_gib']} GiB, {described['system']}",
-        f"Python {described['python']}, " + ", ".join(f"{name} {one}" for name, one in versions.items()),
-        f"load average at the start {described['load_average']}, commit {described['commit']}",
+        f"Python {described['python']}, {', '.join(known)}",
+        f"load average at the start {described['load_average']}, commit {described['commit']}{changed}",
     ]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
+def _program(name: str, command: str) -> str | None:
+    """The version a program tells, which nginx and wrk do on different streams and in different words."""
+    path = program(name)
+    if path is None:
         return None
+    said = subprocess.run([path, command], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+\.\d[\w.+-]*)", said.stdout + said.stderr)
+    return found[1] if found else "of an unknown version"
 
 
 def _cpu() -> str:
@@ -74,9 +116,6 @@ def _memory_gib() -> float:
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
-def _commit() -> str:
+def _git(*words: str) -> str:
     here = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"
+    return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()

@@ -56,18 +56,18 @@ def body_of(text: str) -> dict[str, Any]:
     return {"messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS, "model": MODEL}
 
 
-def task() -> Task:
+def task(words: Sequence[str] | None = None) -> Task:
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True, help="base URL, as in http://127.0.0.1:8000/v1")
     parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), required=True)
-    return Task(**vars(parser.parse_args()))
+    return Task(**vars(parser.parse_args(words)))
 
 
-def run(main: Callable[[Task], Coroutine[Any, Any, None]]) -> None:
-    """Run a case in the event loop it is asked to use."""
-    asked = task()
+def run(main: Callable[[Task], Coroutine[Any, Any, None]], words: Sequence[str] | None = None) -> None:
+    """Run a case in the event loop it is asked to use. ``words`` are its arguments, if not those of the process."""
+    asked = task(words)
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if asked.loop == "uvloop":
         import uvloop

@@ -1,6 +1,6 @@
 """The parts alone, each in a fresh process: the engine without a network, sources, templates, sink, journal, resume.
 
-``python benchmarks/parts.py`` prints them; ``--rows`` sets the size of the resume and of the larger memory run.
+``python benchmarks/parts.py`` prints them; ``--rows`` sets the size of the resume. Memory: ``part_million.py``.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ ROW_COUNT = 100_000
 LOOPS = ("asyncio", "uvloop")
 
 RESUME_ROWS = 100_000
-MEMORY_REQUESTS = (100_000, 1_000_000)
 
 
 def measure(core: int | None, rounds: int, scale: float, resume_rows: int = RESUME_ROWS) -> Figures:
-    """Every part ``rounds`` times, interleaved; memory and resume once."""
+    """Every part ``rounds`` times, interleaved; resume once."""
     found: dict[str, list[Figures]] = {}
     for number in range(rounds):
         print(f"parts: round {number + 1} of {rounds}", file=sys.stderr)
@@ -70,7 +69,6 @@ def measure(core: int | None, rounds: int, scale: float, resume_rows: int = RESU
         "rounds": found,
         "each_us": {key: statistics.median(one["each_us"] for one in all_) for key, all_ in found.items()},
         "rate": {key: statistics.median(one["rate"] for one in all_) for key, all_ in found.items()},
-        "peak_mib": _memory(core, scale),
         "resume": _resume(core, int(resume_rows * scale)),
     }
 
@@ -90,8 +88,6 @@ def table(found: Figures) -> Iterator[str]:
         rows.append((label, "", f"{found['each_us'][key]:.1f}", f"{found['rate'][key]:,.0f}"))
     yield from aligned(rows)
     yield ""
-    for count, peak in found["peak_mib"].items():
-        yield f"peak memory of {int(count):,} requests through the engine: {peak:.0f} MiB"
     resume = found["resume"]
     yield (
         f"resuming a run of {resume['rows']:,} rows with one left: {resume['first_answer_s']:.2f} s from the start "
@@ -101,14 +97,6 @@ def table(found: Figures) -> Iterator[str]:
         f"the run before it, null provider, journal and jsonl sink: {resume['fill_rate']:,.0f} requests/s, "
         f"{resume['fill_cpu_us']:.0f} us of CPU each, start and check included, {resume['fill_peak_mib']:.0f} MiB"
     )
-
-
-def _memory(core: int | None, scale: float) -> dict[str, float]:
-    """Peak memory by the number of requests: the same, if nothing piles up."""
-    counts = [int(count * scale) for count in MEMORY_REQUESTS]
-    return {
-        str(count): processes.run("part_engine.py", "run", "asyncio", count, core=core)["peak_mib"] for count in counts
-    }
 
 
 def _resume(core: int | None, rows: int) -> Figures:

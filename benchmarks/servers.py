@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine import pinned
+from machine import pinned, program
 
 ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 """Where Debian and Ubuntu put it: ``apt-get install nginx-light libnginx-mod-http-echo``."""
@@ -38,7 +37,8 @@ HEADERS = {
     "x-ratelimit-remaining-tokens": "999999999000",
     "strict-transport-security": "max-age=31536000",
 }
-"""Headers real servers send, besides the usual five (server, date, content-type, content-length, connection)."""
+"""Headers real servers send, besides the usual five (server, date, content-type, content-length or transfer-encoding,
+connection). The limits are read by clients that keep to them, and must not be what holds those up."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def chat_server(core: int | None) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="promptmill-bench-") as name:
         folder = Path(name)
         port = _free_port()
-        nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+        nginx = program("nginx")
         if nginx and ECHO_MODULE.exists():
             command = [nginx, "-p", str(folder), "-c", str(_nginx_config(folder, port))]
             kind = "nginx"
@@ -123,9 +123,10 @@ load_module {ECHO_MODULE};
 {user}
 daemon off;
 worker_processes 1;
+worker_rlimit_nofile 16384;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log crit;
-events {{ worker_connections 8192; }}
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   client_body_temp_path {folder}/body;
@@ -137,7 +138,7 @@ http {{
   keepalive_timeout 1h;
   tcp_nodelay on;
   server {{
-    listen 127.0.0.1:{port} backlog=8192;
+    listen 127.0.0.1:{port} backlog=16384;
 {headers}
 {paths}
   }}
