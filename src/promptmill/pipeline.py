@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import anyio
 import msgspec
@@ -121,13 +121,15 @@ class Pipeline:
         self._observers = observers
         self._stop_when = stop_when
         self._budget_usd = budget_usd
-        self._coordinator = _coordinator(workers)
+        if workers < 1:
+            raise JobError(f"there cannot be {workers} workers; 1 is this process alone", code="E0233")
+        self._workers = workers
         self._stack: AsyncExitStack | None = None
-        self._lanes: list[LaneSpec | BatchLaneSpec] = []
+        self._opened = _Opened([], Coordinator())
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._lanes = await self._open(stack)
+            self._opened = await self._open(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -210,7 +212,7 @@ class Pipeline:
         plan = plan or RunPlan()
         run_id = plan.run_id or new_run_id(self._context.clock)
         async with AsyncExitStack() as stack:
-            lanes = self._lanes if self._stack else await self._open(stack)
+            opened = self._opened if self._stack else await self._open(stack)
             for sink in self._sinks:
                 await stack.enter_async_context(sink)
                 await sink.start(None)
@@ -219,7 +221,7 @@ class Pipeline:
                 shelf = Forgetful(Path(stack.enter_context(TemporaryDirectory(prefix="promptmill-"))))
             spec = EngineSpec(
                 lanes=with_shared_limits(
-                    [_placed(lane, shelf, run_id, plan.cancel) for lane in lanes], self._context.clock
+                    [_placed(lane, shelf, run_id, plan.cancel) for lane in opened.lanes], self._context.clock
                 ),
                 router=self._router,
                 policy=self._policy,
@@ -235,8 +237,8 @@ class Pipeline:
                 purse=self._purse(plan.journal),
             )
             run = Run(spec, total=plan.total, run_id=run_id, consumer=consumer)
-            self._coordinator.report_to(run)
-            stack.callback(self._coordinator.report_to, None)
+            opened.coordinator.report_to(run)
+            stack.callback(opened.coordinator.report_to, None)
             yield run
 
     def _purse(self, journal: Journal | None) -> Purse | None:
@@ -258,17 +260,18 @@ class Pipeline:
             await run.mill(entries)
         return run
 
-    async def _open(self, stack: AsyncExitStack) -> list[LaneSpec | BatchLaneSpec]:
+    async def _open(self, stack: AsyncExitStack) -> _Opened:
+        coordinator = _coordinator(self._workers)
         lanes = []
         for name, given in self._providers.items():
-            lane = lane_of(name, given, self._context, len(self._providers), self._coordinator)
+            lane = lane_of(name, given, self._context, len(self._providers), coordinator)
             await stack.enter_async_context(lane.provider)
             if isinstance(lane, LaneSpec):
                 for key in lane.others:
                     await stack.enter_async_context(key.provider)
             lanes.append(msgspec.structs.replace(lane, price=await self._pricer(lane.provider, given)))
-        await stack.enter_async_context(self._coordinator)
-        return lanes
+        await stack.enter_async_context(coordinator)
+        return _Opened(lanes, coordinator)
 
     async def _pricer(self, provider: Provider, given: Given) -> Pricer:
         tariff = Tariff(provider, given.price if isinstance(given, ProviderOptions) else None, self._prices)
@@ -277,9 +280,12 @@ class Pipeline:
         return tariff.cost
 
 
+class _Opened(NamedTuple):
+    lanes: list[LaneSpec | BatchLaneSpec]
+    coordinator: Coordinator
+
+
 def _coordinator(workers: int) -> Coordinator:
-    if workers < 1:
-        raise JobError(f"there cannot be {workers} workers; 1 is this process alone", code="E0233")
     if workers == 1:
         return Coordinator()
     from promptmill._workers import Fleet

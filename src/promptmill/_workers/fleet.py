@@ -55,7 +55,7 @@ class Fleet(Coordinator):
         """Start the workers. Raises StartError."""
         if not self._built_from:
             return
-        self._setup = Setup(sys.path, pickle.dumps(self._built_from))
+        self._setup = Setup([str(one) for one in sys.path], pickle.dumps(self._built_from))
         started = await asyncio.gather(*(self._start() for _ in range(self._count)), return_exceptions=True)
         failures = [one for one in started if one is not None]
         if failures:
@@ -69,12 +69,12 @@ class Fleet(Coordinator):
                 await task
         workers, self._workers = self._workers, []
         await asyncio.gather(*(worker.stop() for worker in workers))
-        self._built_from.clear()
 
     async def call(self, provider: int, request: Request, timeout: float) -> Response:
         """Let the worker with the fewest calls make this one; wait for a worker when there is none."""
         while not (able := [one for one in self._workers if one.is_alive]):
-            self._came = anyio.Event()
+            if self._came.is_set():
+                self._came = anyio.Event()
             await self._came.wait()
         return await min(able, key=_load).call(provider, request, timeout)
 
