@@ -48,7 +48,8 @@ bench-peers: setup
 KILLS ?= 200
 
 kills: setup
-	PROMPTMILL_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/durability/test_kills.py tests/durability/test_batch_kills.py
+	PROMPTMILL_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/durability/test_kills.py tests/durability/test_batch_kills.py \
+		tests/workers/test_program.py
 
 pacing: setup
 	$(BIN)/python -m pytest -s -m heavy tests/cli/test_pacing.py

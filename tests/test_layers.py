@@ -46,7 +46,7 @@ DOORS = {
     "ruamel": {"promptmill._config"},
     "sqlite3": {"promptmill._cache", "promptmill._journal", "promptmill.sinks.sqlite"},
     "typer": {"promptmill.cli"},
-    "uvloop": {"promptmill.cli", "promptmill.scripts"},
+    "uvloop": {"promptmill._eventloop"},
 }
 """One dependency, one door: the parts of promptmill that may import it."""
 
