@@ -124,7 +124,7 @@ class Lane:
 
     @property
     def _low_water(self) -> int:
-        return max(QUEUE_AHEAD * self.concurrency, LEAST_AHEAD)
+        return max(QUEUE_AHEAD * self._pool.concurrency, LEAST_AHEAD)
 
     @property
     def held(self) -> int:
@@ -248,18 +248,19 @@ class Lane:
                 if self._pool.full:
                     await self._wait_for_change(math.inf)
                     continue
-                if self.rests_for and not self._pool.ill:
+                now = self._clock.now()
+                if self._pool.resting_until > now and not self._pool.ill:
                     await self._wait_for_change(self._pool.resting_until)
                     continue
-                work = self._take()
+                work = self._take(now)
                 if work is None:
                     await self._wait_for_change(self._next_due())
                 elif await self._admit(work):
                     return work
             return None
 
-    def _take(self) -> Work | None:
-        work = self._waiting.take(self._clock.now(), self.concurrency)
+    def _take(self, now: float) -> Work | None:
+        work = self._waiting.take(now, self._pool.concurrency)
         if self._waiting.new <= self._low_water // 2:  # the feeder is woken for many requests, not for each
             self._on_hungry()
         return work

@@ -142,6 +142,7 @@ class LaneQueue:
     def __init__(self, memory: int) -> None:
         self._classes = {priority: _Class(memory) for priority in PRIORITIES}
         self._urgent_first = list(self._classes.values())
+        self._urgent_last = self._urgent_first[::-1]
         self._taken = 0
         self._length = 0
 
@@ -155,8 +156,11 @@ class LaneQueue:
             return None
         self._length -= 1
         self._taken += 1
-        ordered = reversed(self._urgent_first) if self._taken % FLOOR == 0 else iter(self._urgent_first)
-        return next(waiting for waiting in ordered if len(waiting)).popleft()
+        ordered = self._urgent_last if self._taken % FLOOR == 0 else self._urgent_first
+        for waiting in ordered:
+            if len(waiting):
+                return waiting.popleft()
+        return None
 
     def __len__(self) -> int:
         return self._length

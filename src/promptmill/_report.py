@@ -20,6 +20,7 @@ _GROWTH: Final = 1.01
 """Each bucket of the latency histogram is 1 % wider than the one before: percentiles are right to 1 %."""
 
 _SMALLEST: Final = 1e-5
+_PER_LOG: Final = 1 / math.log(_GROWTH)
 
 
 class Latencies:
@@ -31,7 +32,7 @@ class Latencies:
         self._sum = 0.0
 
     def add(self, seconds: float) -> None:
-        self._buckets[math.floor(math.log(max(seconds, _SMALLEST) / _SMALLEST, _GROWTH))] += 1
+        self._buckets[int(math.log(seconds / _SMALLEST) * _PER_LOG) if seconds > _SMALLEST else 0] += 1
         self._count += 1
         self._sum += seconds
 

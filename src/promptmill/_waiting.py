@@ -60,20 +60,25 @@ class Waiting:
 
     def take(self, now: float, concurrency: int) -> Work | None:
         """The request whose turn it is; None when none may go now."""
-        work = self._again.pop_due(now)
-        if work is None and self.retries.allows(concurrency):
-            work = self._backoff.pop_due(now)
-        if work is None and self.retrying < _most_retrying(concurrency):
-            queued = self._queue.popleft()
-            if queued is not None:
-                work = Work(
-                    request=queued.request,
-                    chain=queued.chain,
-                    attempts=queued.attempts,
-                    lane_attempts=queued.lane_attempts,
-                    due=queued.due,
-                )
-        return work
+        retrying = self.retrying
+        if retrying:  # for nearly all requests nothing does, and this is asked for each
+            work = self._again.pop_due(now)
+            if work is None and self.retries.allows(concurrency):
+                work = self._backoff.pop_due(now)
+            if work is not None:
+                return work
+            if retrying >= _most_retrying(concurrency):
+                return None
+        queued = self._queue.popleft()
+        if queued is None:
+            return None
+        return Work(
+            request=queued.request,
+            chain=queued.chain,
+            attempts=queued.attempts,
+            lane_attempts=queued.lane_attempts,
+            due=queued.due,
+        )
 
     def close(self) -> None:
         self._queue.close()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from promptmill._journal import DATABASE, Journal
@@ -195,12 +196,37 @@ async def test_a_full_disk_stops_the_next_call_and_keeps_what_is_paid(
     assert told == ["E0602"]
     assert not (directory / "ballast").exists()
     journal.received(asked(0), answered(0), b"")
+    await anyio.lowlevel.checkpoint()
     assert [kind for kind, _ in frames_of(journal._tail.path)] == [1, 2]
     die(journal)
     monkeypatch.undo()
     async with make(directory) as again:
         assert (again.last_seq, again.unknown) == (1, [])
         assert (directory / "ballast").stat().st_size > 0
+
+
+async def test_an_answer_is_on_record_before_the_next_call_goes(directory: Path) -> None:
+    """And without a next call, at the end of this turn of the event loop: nothing else could have run in between."""
+    journal = make(directory)
+    await journal.aopen()
+    journal.sending(asked(0), 1, "fast")
+    journal.received(asked(0), answered(0), b"")
+    journal.sending(asked(1), 1, "fast")
+    assert [kind for kind, _ in frames_of(journal._tail.path)] == [1, 2, 1]
+    journal.received(asked(1), answered(1), b"")
+    await anyio.lowlevel.checkpoint()
+    assert [kind for kind, _ in frames_of(journal._tail.path)] == [1, 2, 1, 2]
+    await journal.aclose()
+
+
+async def test_what_is_not_written_yet_is_when_the_journal_is_closed(directory: Path) -> None:
+    journal = make(directory)
+    await journal.aopen()
+    journal.sending(asked(0), 1, "fast")
+    journal.received(asked(0), answered(0), b"")
+    await journal.aclose()
+    async with make(directory) as again:
+        assert (again.last_seq, again.unknown) == (1, [])
 
 
 async def test_results_that_fit_nowhere_are_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +357,7 @@ async def test_starting_over_keeps_the_old_files_together(directory: Path) -> No
     await journal.aopen()
     await journal.write(receive(journal, 0))
     receive(journal, 1)
+    await anyio.lowlevel.checkpoint()
     die(journal)
     async with make(directory, fresh=True) as fresh:
         assert fresh.last_seq == 0
