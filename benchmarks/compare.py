@@ -72,8 +72,7 @@ def _measure(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         found["startup"] = part_startup.measure(client_core, max(round(part_startup.TIMES * asked.scale), 1))
         show(["", *part_startup.table(found["startup"])])
     if "parts" in sections:
-        rows = int(parts.RESUME_ROWS * min(asked.scale, 1))
-        found["parts"] = parts.measure(client_core, asked.rounds, asked.scale, rows)
+        found["parts"] = parts.measure(client_core, asked.rounds, asked.scale)
         show(["", *parts.table(found["parts"])])
 
 

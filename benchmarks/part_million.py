@@ -3,7 +3,8 @@
 * A million rows through ``promptmill run`` with journal and jsonl sink, from a provider that answers by itself: the
   memory of the process at every tenth of them, and at its peak.
 * A minute of 600 requests with ``rpm: 600`` and room for 256 at once: the share of a core that waiting takes.
-* 5,000 connections at once to a server of 200 ms: requests a second, CPU time of each, memory.
+* Room for 5,000 calls at once, to a server of 200 ms, where the core is busy before all of it is used, and to one of
+  5 s, where it is not: requests a second, CPU time of each, memory, and the connections that were open at once.
 
 Prints all of it.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,9 @@ WAITING_AT_ONCE = 256
 MOST_SHARE = 0.05
 
 CONNECTIONS = 5_000
-CONNECTED_REQUESTS = 25_000
+CONNECTED_REQUESTS = {200: 25_000, 5000: 10_000}
+"""How many in all, by the server's delay."""
+LOOK_EVERY_S = 0.25
 KEPT_BACK = 100
 """Open files besides the connections."""
 
@@ -43,12 +47,15 @@ def measure(server: Server, core: int | None, scale: float) -> dict[str, Any]:
     return {
         "million": _million(max(int(REQUESTS * scale), 100), core),
         "waiting": _waiting(server, max(WAITING_S * scale, 1.0), core),
-        "connections": _connections(server, max(int(CONNECTIONS * scale), 10), scale, core),
+        "connections": {
+            str(delay): _connections(server, delay, max(int(CONNECTIONS * scale), 10), int(requests * scale), core)
+            for delay, requests in CONNECTED_REQUESTS.items()
+        },
     }
 
 
 def table(found: dict[str, Any]) -> Iterator[str]:
-    million, waiting, many = found["million"], found["waiting"], found["connections"]
+    million, waiting = found["million"], found["waiting"]
     yield (
         f"{million['requests']:,} requests, null provider, journal and jsonl sink: peak {million['peak_mib']:.0f} MiB "
         f"(wanted at most {MOST_MIB}), {million['rate']:,.0f} requests/s, {million['cpu_us']:.0f} us of CPU each"
@@ -58,13 +65,19 @@ def table(found: dict[str, Any]) -> Iterator[str]:
         f"waiting for a limit of {RPM} a minute, {waiting['seconds']:.0f} s: {100 * waiting['core_share']:.1f} % of a "
         f"core (wanted less than {100 * MOST_SHARE:.0f})"
     )
-    if "skipped" in many:
-        yield f"{many['connections']:,} connections: not measured, {many['skipped']}"
-        return
-    yield (
-        f"{many['connections']:,} connections, server answers after 200 ms: {many['rate']:,.0f} requests/s, "
-        f"{many['cpu_us']:.0f} us of CPU each, {many['peak_mib']:.0f} MiB, "
-        f"p50 {1000 * many['latency_s']['p50']:.0f} ms, all {many['requests']:,} answered"
+    yield from (connected(delay, one) for delay, one in found["connections"].items())
+
+
+def connected(delay: str, one: dict[str, Any]) -> str:
+    """One of the runs with many connections, as a sentence."""
+    room = f"Room for {one['connections']:,} calls at once, server answers after {delay} ms"
+    if "skipped" in one:
+        return f"{room}: not measured, {one['skipped']}."
+    opened = f"{one['most_open']:,} connections open at once" if one["most_open"] else "open connections not counted"
+    return (
+        f"{room}: {opened}, all {one['requests']:,} requests answered, {one['rate']:,.0f} a second, "
+        f"{one['cpu_us']:.0f} us of CPU each, {one['peak_mib']:.0f} MiB, half of the calls within "
+        f"{1000 * one['latency_s']['p50']:,.0f} ms."
     )
 
 
@@ -97,21 +110,49 @@ def _waiting(server: Server, seconds: float, core: int | None) -> dict[str, Any]
     }
 
 
-def _connections(server: Server, connections: int, scale: float, core: int | None) -> dict[str, Any]:
+def _connections(server: Server, delay: int, connections: int, requests: int, core: int | None) -> dict[str, Any]:
     if (files := machine.allow_open_files()) < connections + KEPT_BACK:
         return {"connections": connections, "skipped": f"this process may open {files:,} files (ulimit -n)"}
-    provider = openai_chat(server.url(200), connections, limits=LIMITS)
-    requests = max(int(CONNECTED_REQUESTS * scale), connections)
+    provider = openai_chat(server.url(delay), connections, limits=LIMITS)
+    requests = max(requests, connections)
     start = _run(provider, 1, core)["process_cpu_s"]
-    found = _run(provider, requests, core)
+    with OpenConnections(server.port) as opened:
+        found = _run(provider, requests, core)
     return {
         "connections": connections,
+        "most_open": opened.most,
         "requests": requests,
         "rate": found["requests_per_s"],
         "cpu_us": 1e6 * (found["process_cpu_s"] - start) / requests,
         "peak_mib": found["peak_mib"],
         "latency_s": found["latency_s"],
     }
+
+
+class OpenConnections:
+    """The most connections of a server that were open at once while in the block; 0 where the system does not tell."""
+
+    def __init__(self, port: int) -> None:
+        self.most = 0
+        self._ending = f":{port:04X}"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> OpenConnections:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        table = Path("/proc/net/tcp")
+        while table.exists() and not self._over.wait(LOOK_EVERY_S):
+            rows = (line.split(maxsplit=4) for line in table.read_text("ascii").splitlines()[1:])
+            # Of a connection on one machine both ends are in the table: one of them has the server's port as its own.
+            ours = sum(1 for row in rows if row[1].endswith(self._ending) and row[3] == "01")
+            self.most = max(self.most, ours)
 
 
 def _run(provider: str, rows: int, core: int | None, script: str = "case_job.py") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A server that answers every chat request with the same 769 bytes: at once, after 20 ms, or after 200 ms.
+"""A server that answers every chat request with the same 769 bytes: at once, after 20 ms, 200 ms, or 5 s.
 
 nginx with its echo module, where both are installed: one worker, told to answer faster than any client here can ask.
 Else ``plain_server.py``, which is in Python and may be what limits the quickest clients; the results say which it was.
@@ -24,7 +24,7 @@ ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 """Where Debian and Ubuntu put it: ``apt-get install nginx-light libnginx-mod-http-echo``."""
 
 REPLY_BYTES = 769
-DELAYS_MS = (0, 20, 200)
+DELAYS_MS = (0, 20, 200, 5000)
 ENDPOINT = "/v1/chat/completions"
 
 HEADERS = {

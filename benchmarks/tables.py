@@ -160,7 +160,7 @@ def startup(found: Figures) -> Iterator[str]:
 
 
 def million(found: Figures) -> Iterator[str]:
-    many, waiting, connected = (found["million"][name] for name in ("million", "waiting", "connections"))
+    many, waiting = (found["million"][name] for name in ("million", "waiting"))
     head = ["requests", *(f"{one['requests']:,}" for one in many["samples"]), "peak", "wanted at most"]
     memory = ["MiB", *(f"{one['rss_mib']:.0f}" for one in many["samples"]), f"{many['peak_mib']:.0f}"]
     yield from markdown(head, [[*memory, str(part_million.MOST_MIB)]])
@@ -171,14 +171,7 @@ def million(found: Figures) -> Iterator[str]:
         f"{waiting['seconds']:.0f} s: {100 * waiting['core_share']:.1f} % of a core "
         f"(wanted less than {100 * part_million.MOST_SHARE:.0f} %)."
     )
-    if "skipped" in connected:
-        yield f"- {connected['connections']:,} connections were not measured: {connected['skipped']}."
-        return
-    yield (
-        f"- {connected['connections']:,} connections to a server of 200 ms: all {connected['requests']:,} requests "
-        f"answered, {connected['rate']:,.0f} a second, {connected['cpu_us']:.0f} us of CPU each, "
-        f"{connected['peak_mib']:.0f} MiB, half of the calls within {1000 * connected['latency_s']['p50']:,.0f} ms."
-    )
+    yield from (f"- {part_million.connected(delay, one)}" for delay, one in found["million"]["connections"].items())
 
 
 def peers(found: Figures) -> Iterator[str]:

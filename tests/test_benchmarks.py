@@ -162,9 +162,10 @@ def test_waiting_and_connections_and_memory_are_measured(server: servers.Server)
     million = part_million._million(200, None)
     assert [one["requests"] for one in million["samples"]] == list(range(20, 201, 20))
     assert million["peak_mib"] >= million["samples"][0]["rss_mib"] > 10
-    many = part_million._connections(server, 50, 0.0, None)
+    many = part_million._connections(server, 20, 50, 0, None)
     assert many["requests"] == 50
     assert many["rate"] > 0
+    assert "all 50 requests answered" in part_million.connected("20", many)
 
 
 def test_start_up_is_measured() -> None:

@@ -20,7 +20,7 @@ MOST: Final = {
         "handles": 2.3,  # callbacks given to the event loop: the wake-ups of the call's sleep and of its worker
         "timers": 2.2,  # the timeout of a call, and the sleep of the provider that answers it here
         "tasks": 0.0,  # workers stay; they are in what a run does once
-        "thread_calls": 0.07,  # a group of 64 results: journal, cursor, sink, and its sync
+        "thread_calls": 0.062,  # a group of 64 results: journal, cursor, sink, and its sync
         "calls": 490.0,  # of Python functions, and each time a coroutine goes on
         "builtin_calls": 295.0,
         "validations": 0.0,  # by pydantic: for options of a job, never for a request or an answer
@@ -30,7 +30,7 @@ MOST: Final = {
         "handles": 2.3,
         "timers": 2.2,
         "tasks": 0.0,
-        "thread_calls": 0.07,
+        "thread_calls": 0.062,
         "calls": 570.0,
         "builtin_calls": 385.0,
         "validations": 0.0,
