@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from promptmill._descriptors import most_connections
+from promptmill._descriptors import MOST_FILES, allow_more, most_connections
 
 if sys.platform == "win32":
     pytest.skip("there is no such limit", allow_module_level=True)
@@ -23,3 +23,32 @@ def test_the_limit_leaves_room_for_everything_else(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     assert most_connections() == connections
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((1024, 4096), (4096, 4096)),
+        ((256, resource.RLIM_INFINITY), (MOST_FILES, resource.RLIM_INFINITY)),
+        ((1024, 1_000_000), (MOST_FILES, 1_000_000)),
+        ((100_000, 1_000_000), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+    ],
+)
+def test_as_many_files_may_be_opened_as_anybody_may(
+    before: tuple[int, int], after: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: before)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    allow_more()
+    assert asked == ([] if after is None else [after])
+
+
+def test_a_system_that_refuses_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    allow_more()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Final
 
 KEPT_BACK: Final = 64
 """Descriptors for everything but connections: journal, sinks, input, plugins, the interpreter's own."""
+
+MOST_FILES: Final = 65_536
+"""Files that are ever asked for."""
 
 LEAST_SHARE: Final = 4
 """Under a very low limit, one part in four is left for connections."""
@@ -17,6 +21,9 @@ if sys.platform == "win32":
         """None: there is no such limit."""
         return None
 
+    def allow_more() -> None:
+        """Nothing to do."""
+
 else:
     import resource
 
@@ -26,3 +33,12 @@ else:
         if soft == resource.RLIM_INFINITY:
             return None
         return max(soft - KEPT_BACK, soft // LEAST_SHARE, 1)
+
+    def allow_more() -> None:
+        """Raise the soft limit to what anybody may have, for this process and those it starts. The usual one, 1,024 or
+        256, is there for programs that use ``select()``, which nothing here does."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -48,11 +48,13 @@ def run(
     """
     import asyncio
 
+    from promptmill._descriptors import allow_more
     from promptmill._eventloop import loop_factory
     from promptmill.errors import UsageError
 
     if cancel_batches and (fresh or retry_failed or detach):
         raise UsageError("--cancel-batches sends nothing, so it goes with no other way of running", code="E0141")
+    allow_more()
     settings = _Settings(fresh, retry_failed, detach, cancel_batches, as_json, quiet, allow_code)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         exit_code = runner.run(_run(job, settings))
