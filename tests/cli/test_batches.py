@@ -158,7 +158,7 @@ def test_a_stalled_batch_is_rescued_before_the_deadline(hybrid: Callable[..., An
 
 
 def test_a_budget_stops_the_run_and_more_money_goes_on(hybrid: Callable[..., Any]) -> None:
-    desk = hybrid(bulk={"batch_requests": 5}, budget={"usd": 0.0002})
+    desk = hybrid(bulk={"batch_requests": 5, "linger": "200ms"}, budget={"usd": 0.0002})
     done = desk.run("run", desk.job, "--json")
     assert done.code == 4, done.err
     assert "E0511" in done.err
