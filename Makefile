@@ -34,8 +34,11 @@ $(STAMP): $(PYPROJECTS)
 demo: setup
 	$(BIN)/python examples/demo.py
 
+# Many tests wait more than they compute. More at once than there are cores, and those that measure time would fail.
+TESTS_AT_ONCE ?= 2
+
 test: setup
-	$(BIN)/python -m pytest -m "not heavy"
+	$(BIN)/python -m pytest -m "not heavy" -n $(TESTS_AT_ONCE) --dist worksteal
 
 bench: setup
 	$(BIN)/python benchmarks/compare.py

@@ -71,6 +71,7 @@ class Watchdog:
         self._log = _Log(report)
         self._watched = threading.get_ident()
         self._usage = _Usage()
+        self._own = self._usage
         self._depth = 0
         self._beaten = self._looked = time.monotonic()
         self._back = threading.Event()
@@ -86,6 +87,7 @@ class Watchdog:
         self._thread.join(LASTING)
         if not self._thread.is_alive():
             self._usage.close()
+            self._own.close()
         if self._log.left_out:
             most = f"{self.longest * 1000:.0f} ms at the longest"
             self._log.report(f"the event loop stood still {self.blocks} times, {most}; not all are told above")
@@ -98,6 +100,7 @@ class Watchdog:
         self._back.set()
 
     def _watch(self) -> None:
+        self._own = _Usage()
         with suppress(RuntimeError):  # the loop was closed first
             while not self._ended.is_set():
                 due = self._looked + BEAT
@@ -113,7 +116,7 @@ class Watchdog:
         self._back.clear()
         if self._ended.is_set():
             return
-        waited = self._usage.waited()
+        before = self._usage.read()
         self._loop.call_soon_threadsafe(self._beat)
         fair, lasts, told = True, False, False
         while fair and not self._back.is_set():
@@ -123,7 +126,7 @@ class Watchdog:
                 if fair and places and not lasts and self._looked - since >= LASTING:
                     lasts, told = True, self._log.tell(places, f"stands still since {self._looked - since:.1f} s")
         self._back.wait()
-        lasted = self._beaten - since - (self._usage.waited() - waited)
+        lasted = self._beaten - since - self._usage.since(before).waited
         if not (fair and places and lasted >= LONGEST):
             return
         self.blocks += 1
@@ -134,15 +137,19 @@ class Watchdog:
             self._log.tell(places, f"stood still for {lasted * 1000:.0f} ms")
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:
-        """Wait for the event; False when this thread was not run for a while and the loop's thread was not either.
+        """Wait for the event; False when nobody can say what the loop did meanwhile, since this thread came late.
 
-        A call into C that does not let go of the interpreter keeps this thread waiting too, but uses a core meanwhile.
+        A call into C that does not let go of the interpreter keeps this thread waiting too. Then the loop's thread was
+        at work, or would have been had it had a core, and this one did not wait for a core.
         """
-        before, worked = self._looked, self._usage.worked()
+        before, loop, own = self._looked, self._usage.read(), self._own.read()
         event.wait(seconds)
         self._looked = time.monotonic()
-        length = self._looked - before
-        return length < seconds + LATE or self._usage.worked() - worked >= length / 2
+        late = self._looked - before - seconds
+        if late < LATE:
+            return True
+        loop, own = self._usage.since(loop), self._own.since(own)
+        return own.waited < late / 2 and loop.worked + loop.waited >= 0.9 * late
 
     def _places(self) -> list[Place]:
         """What the loop runs right now, the innermost last; nothing when it only waits for events."""
@@ -154,31 +161,36 @@ class Watchdog:
         return places[: -self._depth][::-1] if self._depth else []
 
 
+class Shares(NamedTuple):
+    """Seconds a thread had a core, and seconds it waited for one."""
+
+    worked: float
+    waited: float
+
+
 class _Usage:
-    """What the thread that makes this gets of the machine; where that is not known, all it wants."""
+    """What the thread that makes this gets of the machine; nothing at all where the system does not say."""
 
     def __init__(self) -> None:
-        self._clock = (
-            time.pthread_getcpuclockid(threading.get_ident()) if hasattr(time, "pthread_getcpuclockid") else None
-        )
-        self._statistics = -1
+        self._file = -1
         with suppress(OSError):
-            self._statistics = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+            self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
 
-    def worked(self) -> float:
-        """Seconds on a core so far."""
-        return 0.0 if self._clock is None else time.clock_gettime(self._clock)
-
-    def waited(self) -> float:
-        """Seconds of waiting for one so far."""
+    def read(self) -> Shares:
+        """Since the thread was started."""
         try:
-            return int(os.pread(self._statistics, 100, 0).split()[1]) / 1e9 if self._statistics >= 0 else 0.0
-        except (OSError, ValueError, IndexError):
-            return 0.0
+            worked, waited, _ = os.pread(self._file, 100, 0).split() if self._file >= 0 else (0, 0, 0)
+        except (OSError, ValueError):
+            return Shares(0.0, 0.0)
+        return Shares(int(worked) / 1e9, int(waited) / 1e9)
+
+    def since(self, before: Shares) -> Shares:
+        now = self.read()
+        return Shares(now.worked - before.worked, now.waited - before.waited)
 
     def close(self) -> None:
-        if self._statistics >= 0:
-            os.close(self._statistics)
+        if self._file >= 0:
+            os.close(self._file)
 
 
 class _Log:
