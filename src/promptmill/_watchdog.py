@@ -103,20 +103,25 @@ class Watchdog:
         self._own = _Usage()
         with suppress(RuntimeError):  # the loop was closed first
             while not self._ended.is_set():
-                due = self._looked + BEAT
+                due, before = self._looked + BEAT, self._usage.read()
                 fair = self._wait(self._ended, BEAT)
                 places = self._places()
                 if self._depth and not places:  # a loop that waits is not woken for this
                     continue
                 held = fair and self._looked - due >= LONGEST
-                self._ask(due if held else self._looked, places if held else [])
+                if held:
+                    self._ask(due, before, places)
+                else:
+                    self._ask(self._looked, self._usage.read(), [])
 
-    def _ask(self, since: float, places: list[Place]) -> None:
-        """Ask for a beat and wait until it comes. ``places``: what the loop does since ``since``, if that is known."""
+    def _ask(self, since: float, before: Shares, places: list[Place]) -> None:
+        """Ask for a beat and wait until it comes. ``places``: what the loop does since ``since``, if that is known.
+
+        ``before``: what its thread had got of the machine by then.
+        """
         self._back.clear()
         if self._ended.is_set():
             return
-        before = self._usage.read()
         self._loop.call_soon_threadsafe(self._beat)
         fair, lasts, told = True, False, False
         while fair and not self._back.is_set():
@@ -142,10 +147,10 @@ class Watchdog:
         A call into C that does not let go of the interpreter keeps this thread waiting too. Then the loop's thread was
         at work, or would have been had it had a core, and this one did not wait for a core.
         """
-        before, loop, own = self._looked, self._usage.read(), self._own.read()
+        due, loop, own = self._looked + seconds, self._usage.read(), self._own.read()
         event.wait(seconds)
         self._looked = time.monotonic()
-        late = self._looked - before - seconds
+        late = self._looked - due
         if late < LATE:
             return True
         loop, own = self._usage.since(loop), self._own.since(own)
