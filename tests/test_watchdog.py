@@ -19,6 +19,8 @@ from promptmill import _watchdog
 from promptmill._watchdog import watching
 from promptmill.clock import VirtualClock
 
+pytestmark = pytest.mark.alone
+
 BLOCK = 0.2
 
 
