@@ -35,8 +35,12 @@ $(STAMP): $(PYPROJECTS)
 demo: setup
 	$(BIN)/python examples/demo.py
 
+# Many tests wait more than they compute. Those that measure real time come afterwards, one by one.
+TESTS_AT_ONCE ?= 2
+
 test: setup
-	$(BIN)/python -m pytest -m "not heavy"
+	$(BIN)/python -m pytest -m "not heavy and not alone" -n $(TESTS_AT_ONCE) --dist worksteal
+	$(BIN)/python -m pytest -m "alone and not heavy"
 
 # BENCH='--scale 0.1 --rounds 1' is a quick look.
 bench: setup

@@ -93,7 +93,7 @@ def test_leaving_and_coming_back(hybrid: Callable[..., Any]) -> None:
 
 def test_rows_that_wait_for_the_answer_of_another_do_not_keep_anybody(hybrid: Callable[..., Any]) -> None:
     """At temperature 0 identical rows are sent once; when the one that is sent is in a batch, so is the wait."""
-    desk = hybrid(sim={"speed": 500}, bulk={"linger": "200ms"}, params={"max_tokens": 64, "temperature": 0})
+    desk = hybrid(sim={"speed": 2000}, bulk={"linger": "200ms"}, params={"max_tokens": 64, "temperature": 0})
     same = [{"id": f"q{at}", "prompt": f"question {at % 6}", "kind": "bulk"} for at in range(30)]
     desk.prompts(same)
     left = desk.run("run", desk.job, "--detach")
@@ -158,7 +158,7 @@ def test_a_stalled_batch_is_rescued_before_the_deadline(hybrid: Callable[..., An
 
 
 def test_a_budget_stops_the_run_and_more_money_goes_on(hybrid: Callable[..., Any]) -> None:
-    desk = hybrid(bulk={"batch_requests": 5}, budget={"usd": 0.0002})
+    desk = hybrid(bulk={"batch_requests": 5, "linger": "200ms"}, budget={"usd": 0.0002})
     done = desk.run("run", desk.job, "--json")
     assert done.code == 4, done.err
     assert "E0511" in done.err

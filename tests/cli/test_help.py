@@ -1,8 +1,7 @@
-"""The help: complete, with an example for every command, and quick."""
+"""The help: complete, and with an example for every command."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -14,20 +13,6 @@ from promptmill._registry import Registry
 from promptmill.cli import main
 
 COMMANDS = Registry().names("command")
-
-HEAVY = (
-    "aiohttp",
-    "asyncio",
-    "httpx",
-    "jinja2",
-    "pydantic",
-    "rich",
-    "ruamel.yaml",
-    "sqlite3",
-    "uvicorn",
-    "xllamacpp",
-)
-"""Not needed to say what the commands are."""
 
 
 def test_the_help_names_every_command(desk: Any) -> None:
@@ -44,21 +29,6 @@ def test_every_command_shows_an_example(desk: Any, command: str) -> None:
     assert (done.code, done.err) == (0, "")
     _, _, examples = done.out.partition("Example")
     assert f" promptmill {command}" in examples
-
-
-def test_help_imports_nothing_heavy() -> None:
-    program = (
-        "import sys\n"
-        "sys.argv = ['promptmill', '--help']\n"
-        "from promptmill.cli.main import main\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit as end:\n"
-        "    assert not end.code\n"
-        f"print('heavy:', *(set({HEAVY!r}) & set(sys.modules)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
-    assert done.stdout.split("heavy:")[1].split() == []
 
 
 def test_the_version(desk: Any) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 KINDS = ["bucket", "bucket-empty", "minute", "second", "window"]
 
 

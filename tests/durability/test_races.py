@@ -23,7 +23,7 @@ from promptmill.errors import RunLocked
 from promptmill.sinks.jsonl import JsonlSink
 from promptmill.testing.records import request, result
 
-RACES = 100
+RACES = 40
 RACERS = 2
 
 

@@ -134,6 +134,7 @@ def test_kills_of_any_process_lose_nothing_and_double_nothing(make_world: Any) -
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_limit_that_workers_share_is_kept(desk_for: Callable[[str], Any], simulate: Callable[..., Any]) -> None:
     sim = simulate(latency="100ms", limits={"rpm": 1800, "kind": "second", "headers": False})
     desk = desk_for(sim.base_url)

@@ -148,7 +148,7 @@ def test_a_batch_cancelled_in_validating_has_no_files(simulate: Start, client_of
 
 
 def test_an_expired_batch_lists_what_was_not_done(simulate: Start, client_of: ClientOf) -> None:
-    sim = simulate(speed=20_000, batch={"in_progress": 200, "window": "1h"}, scripts=[{"stall_at": 0.3}])
+    sim = simulate(speed=5_000, batch={"in_progress": 200, "window": "1h"}, scripts=[{"stall_at": 0.3}])
     client = client_of(sim)
     ended = wait_for(client, create(client, lines(10)))
     assert ended.status == "expired"

@@ -76,18 +76,21 @@ async def _run(path: Path, settings: _Settings) -> int:
     import asyncio
     from contextlib import AsyncExitStack
 
-    from promptmill import _app
+    from promptmill import _app, _watchdog
     from promptmill._garbage import seldom_collected
     from promptmill.cli import errors, progress, signals, summary, warnings
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=settings.allow_code)
     async with AsyncExitStack() as stack:
+        stack.enter_context(warnings.log_told())
 
         def started(run: Run) -> None:
             call = asyncio.get_running_loop().call_soon_threadsafe
             stack.enter_context(signals.handled(signals.StagedStop(run, call)))
             stack.enter_context(seldom_collected())
+            # Not before: reading the input and importing what the job names may block, since nothing waits for it.
+            stack.enter_context(_watchdog.watching())
             if not settings.quiet:
                 task = asyncio.create_task(progress.show(run.progress))
                 stack.push_async_callback(_cancelled, task)

@@ -180,16 +180,26 @@ MUTANTS: list[Mutant] = [
 ]
 
 
+ONLY_IN_RECOVERY: list[Mutant] = [
+    tail_dropped_before_it_is_taken_in,
+    unknown_is_added_by_each_recovery,
+    spending_is_committed_after_the_tails_are_gone,
+]
+"""Looking for these in a first life takes long and finds nothing."""
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 async def test_each_mutant_is_caught(lab: Any, mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
-    assert await is_caught(lab), "no crash state shows what is wrong"
+    assert await is_caught(lab, in_recovery_first=mutant in ONLY_IN_RECOVERY), "no crash state shows what is wrong"
 
 
-async def is_caught(lab: Any) -> bool:
+async def is_caught(lab: Any, *, in_recovery_first: bool) -> bool:
     chance = random.Random(5)
     life = lab.new()
     await life.run()
+    if in_recovery_first and await is_caught_in_recovery(lab, life):
+        return True
     for cut in range(len(life.disk.ops), -1, -1):
         if await lab.violations(life, cut):
             return True

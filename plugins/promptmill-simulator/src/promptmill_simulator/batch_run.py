@@ -181,12 +181,13 @@ class BatchRun:
 
     async def _pause_until(self, moment: float) -> Ending | None:
         """Wait; return early, saying why, when the batch is cancelled or its window ends."""
+        expires = self._deadline <= moment  # asked afterwards too late: timers may fire a little before their time
         seconds = max(0.0, min(moment, self._deadline) - self._clock.now())
         with anyio.move_on_after(seconds):
             await self.stop.wait()
         if self.stop.is_set():
             return "cancelled"
-        return "expired" if self._clock.now() >= self._deadline else None
+        return "expired" if expires or self._clock.now() >= self._deadline else None
 
 
 def _portions(spans: Sequence[Span]) -> list[Sequence[Span]]:
