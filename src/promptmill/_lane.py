@@ -243,7 +243,9 @@ class Lane:
 
     async def _next(self) -> Work | None:
         """The next request that may be sent now; None when the lane is closed."""
-        async with self._turn:
+        # Nearly always it is free, and then taking it must not cost much.
+        await self._turn.acquire() if self._turn.locked() else self._turn.acquire_nowait()
+        try:
             while not self._closed:
                 if self._pool.full:
                     await self._wait_for_change(math.inf)
@@ -258,6 +260,8 @@ class Lane:
                 elif await self._admit(work):
                     return work
             return None
+        finally:
+            self._turn.release()
 
     def _take(self, now: float) -> Work | None:
         work = self._waiting.take(now, self._pool.concurrency)

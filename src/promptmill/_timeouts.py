@@ -1,8 +1,7 @@
-"""Ends calls that take too long, with one timer for all of a lane.
+"""Ends what takes too long, with one timer for all that may take equally long.
 
-All calls of a lane may take equally long, so the one that was begun first is due first. A scope is used for one call
-after the other until it is cancelled: making one for each call, with a timer, costs more than all else that is done
-around a call.
+What was begun first is due first, so the timer waits for the oldest only. A timer and a cancel scope for each call
+would cost more than all else that is done around it.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 
@@ -18,28 +17,36 @@ Next: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """What is to be called and awaited when a call is over."""
 
 
+class Timed(Protocol):
+    """Something that may take too long. ``is_late`` tells that it did."""
+
+    def expire(self) -> None:
+        """Its time is up. Called once, from the event loop."""
+        ...
+
+
 class Timeouts:
-    """Calls under way that may take ``seconds`` each."""
+    """What is under way and may take ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._due: dict[TimedScope, float] = {}
-        """When each call under way is due, by the clock of the event loop; in the order in which they are due."""
+        self._due: dict[Timed, float] = {}
+        """When each is due, by the clock of the event loop; in the order in which they are due."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, scope: TimedScope) -> None:
-        """A call begins in ``scope``."""
+    def begin(self, timed: Timed) -> None:
+        """Its time begins."""
         loop = asyncio.get_running_loop()
-        due = self._due[scope] = loop.time() + self.seconds
+        due = self._due[timed] = loop.time() + self.seconds
         if self._timer is None and due < math.inf:
             self._timer = loop.call_at(due, self._look)
 
-    def end(self, scope: TimedScope) -> None:
+    def end(self, timed: Timed) -> None:
         """It is over."""
-        self._due.pop(scope, None)
+        self._due.pop(timed, None)
 
     def close(self) -> None:
-        """No call will begin any more."""
+        """Nothing will begin any more."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -47,15 +54,36 @@ class Timeouts:
         loop = asyncio.get_running_loop()
         now = loop.time()
         while self._due:
-            scope = next(iter(self._due))
-            due = self._due[scope]
+            timed = next(iter(self._due))
+            due = self._due[timed]
             if due > now:
                 self._timer = loop.call_at(due, self._look)
                 return
-            del self._due[scope]
-            scope.is_late = True
-            scope.scope.cancel()
+            del self._due[timed]
+            timed.expire()
         self._timer = None
+
+
+class TimedTask:
+    """For one await of the current task, which is cancelled as by ``asyncio.timeout``. Ask :meth:`ended` exactly once,
+    when the await is over, however it ended."""
+
+    __slots__ = ("_cancelling", "_task", "is_late")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - there is always one in a coroutine
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.is_late = False
+
+    def expire(self) -> None:
+        self.is_late = True
+        self._task.cancel()
+
+    def ended(self) -> bool:
+        """Whether a ``CancelledError`` is this one's alone: nobody else wants the task to end."""
+        return self.is_late and self._task.uncancel() <= self._cancelling
 
 
 class TimedScope:
@@ -68,3 +96,7 @@ class TimedScope:
         self.scope = anyio.CancelScope()
         self.is_late = False
         self.then: Next | None = None
+
+    def expire(self) -> None:
+        self.is_late = True
+        self.scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import anyio
 import pytest
@@ -105,3 +106,23 @@ async def test_cancelled_before_it_begins(client: HttpClient) -> None:
             await post(client, server)
         assert scope.cancelled_caught
         assert server.requests == []
+
+
+@pytest.mark.parametrize("scope_seconds", [0.09, 0.1, 0.11])
+async def test_its_own_timeout_together_with_somebody_elses(client: HttpClient, scope_seconds: float) -> None:
+    """Both come due while the event loop is held up, so both cancel the task in one turn of it. Nobody's cancellation
+    gets lost, and none is left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    async with BadServer([[Hang()], [Hang()], http_reply()]) as server:
+        for _ in range(2):
+            asyncio.get_running_loop().call_later(0.05, time.sleep, 0.1)
+            failure: Exception | None = None
+            with anyio.move_on_after(scope_seconds) as scope:
+                try:
+                    await client.post(server.url, headers={}, body=b"{}", timeout=0.1)
+                except Transient as error:
+                    failure = error
+            assert scope.cancelled_caught or (failure is not None and failure.code == "timeout")
+            assert task.cancelling() == 0
+        assert await post(client, server) == b"{}"

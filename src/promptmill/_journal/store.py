@@ -102,9 +102,7 @@ class Store:
         """Commit results, sink positions and ``meta`` together. Raises StorageError, or RunLocked when another took
         over."""
         with self._transaction() as run:
-            for result in results:
-                self.last_seq += 1
-                self._insert(run, result)
+            self._insert(run, results)
             for sink in sinks:
                 self._put_sink(run, sink)
             for key, value in (meta or {}).items():
@@ -264,23 +262,19 @@ class Store:
         run.execute("COMMIT")
         return epoch
 
-    def _insert(self, run: sqlite3.Connection, result: Finished) -> None:
-        apart = len(result.record) > INLINE_BYTES
-        run.execute(
-            "INSERT INTO result (seq, idx, id, digest, status, record, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                self.last_seq,
-                result.index,
-                result.id,
-                result.digest,
-                result.status,
-                None if apart else result.record,
-                _checksum(result.index, result.record),
-            ),
+    def _insert(self, run: sqlite3.Connection, results: Sequence[Finished]) -> None:
+        rows, payloads = [], []
+        for seq, one in enumerate(results, self.last_seq + 1):
+            apart = len(one.record) > INLINE_BYTES
+            record = None if apart else one.record
+            rows.append((seq, one.index, one.id, one.digest, one.status, record, _checksum(one.index, one.record)))
+            if apart or one.body:
+                payloads.append((seq, one.record if apart else None, one.body or None))
+        self.last_seq += len(rows)
+        run.executemany(
+            "INSERT INTO result (seq, idx, id, digest, status, record, crc) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
         )
-        if apart or result.body:
-            payload = (self.last_seq, result.record if apart else None, result.body or None)
-            run.execute("INSERT INTO payload (seq, record, body) VALUES (?, ?, ?)", payload)
+        run.executemany("INSERT INTO payload (seq, record, body) VALUES (?, ?, ?)", payloads)
 
     def _put_meta(self, run: sqlite3.Connection, key: str, value: JSON) -> None:
         run.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, encode(value)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import math
 import socket
@@ -16,6 +17,7 @@ import msgspec
 from aiohttp.connector import Connection
 from yarl import URL
 
+from promptmill._timeouts import TimedTask, Timeouts
 from promptmill.errors import NeverSent
 from promptmill.http._aiohttp_errors import FOREIGN, failure_after, failure_before
 from promptmill.http._connecting import KEEP_IDLE_CONNECTION, USER_AGENT, proxy_for, socket_options, tls_context
@@ -27,7 +29,9 @@ from promptmill.http._uploading import FileForm
 from promptmill.http.client import HttpClient, HttpResponse, HttpSettings
 
 _TARGETS_KEPT: Final = 256
-_TIMEOUTS_KEPT: Final = 16
+_ROUNDED_FROM: Final = 5.0
+"""Seconds; longer timeouts are those of whole seconds, shorter ones of hundredths. Whoever called us has a clock as
+well, and two cancellations in one turn of the event loop are hard to tell apart."""
 _PROXIES: Final = ("http", "https")
 _LONGEST_HEADER: Final = 64 * 1024
 _MOST_HEADERS: Final = 256
@@ -43,7 +47,7 @@ class AiohttpClient(HttpClient):
         self._connections = connections
         self._limit = settings.max_response_bytes
         self._target = lru_cache(_TARGETS_KEPT)(self._prepare)
-        self._clock = lru_cache(_TIMEOUTS_KEPT)(self._set_clock)
+        self._timeouts: dict[float, Timeouts] = {}
 
     async def aopen(self) -> None:
         options = socket_options()
@@ -66,9 +70,14 @@ class AiohttpClient(HttpClient):
             max_field_size=_LONGEST_HEADER,
             max_headers=_MOST_HEADERS,
             request_class=_Request,
+            # The time of a whole call is kept by one timer for all of them, not by one of aiohttp's for each.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
         )
 
     async def aclose(self) -> None:
+        for timeouts in self._timeouts.values():
+            timeouts.close()
+        self._timeouts.clear()
         await self._session.close()
 
     async def request(
@@ -85,6 +94,31 @@ class AiohttpClient(HttpClient):
             raise NeverSent(f"no time is left to ask {origin(url)!r}", code="connect_timeout")
         target = self._target(url)
         attempt = _Attempt(url, target.proxy)
+        timeouts = self._timeouts_of(timeout)
+        timed = TimedTask()
+        timeouts.begin(timed)
+        is_over = False
+        try:
+            return await self._asked(method, target, headers, body, attempt, into)
+        except asyncio.CancelledError as error:
+            is_over = True
+            if timed.ended():
+                raise attempt.failure(TimeoutError()) from error
+            raise
+        finally:
+            timeouts.end(timed)
+            if timed.is_late and not is_over:
+                timed.ended()
+
+    async def _asked(
+        self,
+        method: str,
+        target: _Target,
+        headers: Mapping[str, str],
+        body: bytes | FileForm | None,
+        attempt: _Attempt,
+        into: Download | None,
+    ) -> HttpResponse:
         try:
             response = await self._session.request(
                 method,
@@ -95,17 +129,16 @@ class AiohttpClient(HttpClient):
                 proxy=target.proxy_url,
                 # Naming headers to skip makes aiohttp copy them all, so only where it would add one.
                 skip_auto_headers=None if "content-type" in headers else ("content-type",),
-                timeout=self._clock(timeout),
                 middlewares=(attempt,),
             )
         except FOREIGN as error:
-            # What comes by here is the clock of the whole call, and what aiohttp finds wrong before it begins.
+            # What comes by here is what aiohttp finds wrong before it begins.
             raise attempt.failure(error) from error
         first_byte_s = attempt.seconds()
         try:
-            return await self._read(response, url, into, first_byte_s)
+            return await self._read(response, attempt.url, into, first_byte_s)
         except FOREIGN as error:
-            raise failure_after(error, url) from error
+            raise failure_after(error, attempt.url) from error
         finally:
             # After the whole body this does nothing: the connection is back in the pool by then.
             response.close()
@@ -145,11 +178,13 @@ class AiohttpClient(HttpClient):
             size += len(part)
         return b"".join(parts)
 
-    def _set_clock(self, timeout: float) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(
-            total=timeout if timeout < math.inf else None,
-            sock_connect=min(self._settings.connect_timeout, timeout),
-        )
+    def _timeouts_of(self, seconds: float) -> Timeouts:
+        if seconds < math.inf:
+            seconds = math.ceil(seconds) if seconds >= _ROUNDED_FROM else math.ceil(seconds * 100) / 100
+        timeouts = self._timeouts.get(seconds)
+        if timeouts is None:
+            timeouts = self._timeouts[seconds] = Timeouts(seconds)
+        return timeouts
 
     def _prepare(self, url: str) -> _Target:
         try:
@@ -188,10 +223,10 @@ class _Attempt:
     time when the connection breaks: it never sees the exceptions upon which it would.
     """
 
-    __slots__ = ("_proxy", "_request", "_url")
+    __slots__ = ("_proxy", "_request", "url")
 
     def __init__(self, url: str, proxy: str | None) -> None:
-        self._url = url
+        self.url = url
         self._proxy = proxy
         self._request: aiohttp.ClientRequest | None = None
 
@@ -211,8 +246,8 @@ class _Attempt:
 
     def failure(self, error: Exception) -> Exception:
         if isinstance(self._request, _Request) and self._request.sent_at is not None:
-            return failure_after(error, self._url)
-        return failure_before(error, self._url, self._proxy)
+            return failure_after(error, self.url)
+        return failure_before(error, self.url, self._proxy)
 
 
 def _data(body: bytes | FileForm | None) -> Any:

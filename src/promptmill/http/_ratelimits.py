@@ -157,6 +157,7 @@ def _reading(limit: _Limit, texts: list[str], date: str | None, wall: float) -> 
     )
 
 
+@lru_cache(maxsize=64)
 def _quota(text: str) -> tuple[float | None, float | None]:
     """The limit, and its window where the value says it: ``100;w=60``, or ``100, 10;w=1, 100;w=60``."""
     most = _amount(text) or None
