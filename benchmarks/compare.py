@@ -22,12 +22,13 @@ import measuring
 import part_latency
 import part_million
 import part_startup
+import part_workers
 import parts
 from processes import CaseFailed
 from servers import Server, chat_server
 
 HERE = Path(__file__).parent
-SECTIONS = ("http", "parts", "latency", "startup", "million")
+SECTIONS = ("http", "parts", "latency", "startup", "million", "workers")
 
 
 def main() -> int:
@@ -71,6 +72,10 @@ def _measure(asked: argparse.Namespace, found: dict[str, Any]) -> None:
         _say("startup")
         found["startup"] = part_startup.measure(client_core, max(round(part_startup.TIMES * asked.scale), 1))
         show(["", *part_startup.table(found["startup"])])
+    if "workers" in sections:
+        _say("workers")
+        found["workers"] = part_workers.measure(max(int(part_workers.ROWS * asked.scale), 500), asked.rounds)
+        show(["", *part_workers.table(found["workers"])])
     if "parts" in sections:
         found["parts"] = parts.measure(client_core, asked.rounds, asked.scale)
         show(["", *parts.table(found["parts"])])

@@ -1,8 +1,8 @@
 """What more processes bring: ``part_workers.py [ROWS] [ROUNDS]``, the same job with one process, and with workers.
 
 Everything shares the cores there are: the workers, the process that coordinates them, and the server. So besides the
-rate there is the CPU time of a request over all processes of the run, and what it allows: the rate of as many cores as
-there are, if the server were elsewhere.
+rate there is the CPU time of a request over all processes of the run, and what it allows: how many times as many
+requests as one process makes, if the server were elsewhere and all cores were the run's.
 """
 
 from __future__ import annotations
@@ -11,54 +11,72 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import machine
 import measuring
 import processes
 from jobs import openai_chat, questions, write_job
 from servers import chat_server
 
+ROWS = 20_000
+ROUNDS = 3
+COUNTS = (1, 2)
 CONCURRENCY = 256
 DELAY_MS = 20
+TARGET = 1.8
 
 
-def run(url: str, rows: int, workers: int) -> dict[str, Any]:
+def measure(rows: int, rounds: int) -> dict[str, Any]:
+    """CPU time of a request in microseconds, and requests a second, by the number of workers."""
+    found: dict[int, dict[str, list[float]]] = {count: {"cpu_us": [], "rate": []} for count in COUNTS}
+    with chat_server(None) as server:
+        url = server.url(DELAY_MS)
+        for _ in range(rounds):
+            for count in COUNTS:
+                one, all_rows = _run(url, 1, count), _run(url, rows, count)
+                cpu = all_rows["process_cpu_s"] - one["process_cpu_s"]
+                found[count]["cpu_us"].append(1e6 * cpu / rows)
+                found[count]["rate"].append(all_rows["requests_per_s"])
+    cores = os.cpu_count() or 1
+    medians = {count: {name: statistics.median(all_) for name, all_ in one.items()} for count, one in found.items()}
+    alone = medians[1]
+    for count, one in medians.items():
+        one["times"] = one["rate"] / alone["rate"]
+        one["allows"] = (cores if count > 1 else 1) * alone["cpu_us"] / one["cpu_us"]
+    return {
+        "rows": rows,
+        "cores": cores,
+        "server": server.name,
+        "rounds": {str(count): one for count, one in found.items()},
+        "workers": {str(count): one for count, one in medians.items()},
+    }
+
+
+def table(found: dict[str, Any]) -> Iterator[str]:
+    yield f"workers: {found['rows']:,} rows, server of {DELAY_MS} ms, {CONCURRENCY} at once, {found['cores']} cores"
+    for count, one in found["workers"].items():
+        yield (
+            f"  {count}: {one['cpu_us']:,.0f} us a request, {one['rate']:,.0f}/s ({one['times']:.2f} times); the cores "
+            f"alone allow {one['allows']:.2f} times"
+        )
+
+
+def _run(url: str, rows: int, workers: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="promptmill-bench-", dir=processes.scratch()) as name:
         job = write_job(Path(name), openai_chat(url, CONCURRENCY), questions(measuring.prompt, rows))
         with job.open("a", encoding="utf-8") as file:
             file.write(f"workers: {workers}\n")
         figures = processes.run("case_job.py", "uvloop", "run", job, "--json", "--quiet")
     if figures["succeeded"] != rows:
-        raise SystemExit(f"{figures['succeeded']} of {rows} requests were answered")
+        raise processes.CaseFailed(f"{figures['succeeded']} of {rows} requests were answered")
     return figures
 
 
-def main(rows: int, rounds: int) -> None:
-    cores = os.cpu_count() or 1
-    counts = (1, 2, 3)
-    found: dict[int, list[tuple[float, float]]] = {count: [] for count in counts}
-    with chat_server(None) as server:
-        url = server.url(DELAY_MS)
-        for _ in range(rounds):
-            for count in counts:
-                one, all_rows = run(url, 1, count), run(url, rows, count)
-                cpu = (all_rows["process_cpu_s"] - one["process_cpu_s"]) / rows
-                found[count].append((1e6 * cpu, all_rows["requests_per_s"]))
-    print(f"server: {server.name}, {DELAY_MS} ms; {CONCURRENCY} calls at once; {rows:,} rows; {cores} cores in all")
-    base = statistics.median(cpu for cpu, _ in found[1])
-    base_rate = statistics.median(rate for _, rate in found[1])
-    for count, figures in found.items():
-        cpu = statistics.median(cpu for cpu, _ in figures)
-        rate = statistics.median(rate for _, rate in figures)
-        used = min(count + 1, cores) if count > 1 else 1
-        print(
-            f"workers: {count}: CPU {cpu:,.0f} us a request ({min(c for c, _ in figures):,.0f}-"
-            f"{max(c for c, _ in figures):,.0f}), {rate:,.0f}/s ({rate / base_rate:.2f} times), "
-            f"{used} cores allow {used * base / cpu:.2f} times"
-        )
-
-
 if __name__ == "__main__":
+    machine.allow_open_files()
     numbers = [int(word) for word in sys.argv[1:]]
-    main(*(numbers + [20_000, 3][len(numbers) :]))
+    for line in table(measure(*(numbers + [ROWS, ROUNDS][len(numbers) :]))):
+        print(line)

@@ -15,6 +15,7 @@ from typing import Any
 import part_latency
 import part_million
 import part_startup
+import part_workers
 import parts
 from chart import LABELS, PUBLISHED, load
 
@@ -150,6 +151,17 @@ def latency(found: Figures) -> Iterator[str]:
     yield from markdown(head, [*rows, ["wanted at most", "", "", "", wanted]])
 
 
+def workers(found: Figures) -> Iterator[str]:
+    one = found["workers"]
+    rows = []
+    for count, each in one["workers"].items():
+        costs = one["rounds"][count]["cpu_us"]
+        cost = f"{each['cpu_us']:,.0f} ({min(costs):,.0f}-{max(costs):,.0f})"
+        rows.append([count, cost, f"{each['rate']:,.0f}/s", f"{each['times']:.2f}", f"{each['allows']:.2f}"])
+    head = ["workers", "CPU, all processes", "requests", "times one process", f"what {one['cores']} cores would allow"]
+    yield from markdown(head, [*rows, ["wanted at least", "", "", "", f"{part_workers.TARGET}"]])
+
+
 def startup(found: Figures) -> Iterator[str]:
     rows = []
     for name, label in part_startup.LABELS.items():
@@ -209,6 +221,7 @@ TABLES: dict[str, Callable[[Figures], Iterator[str]]] = {
     "resume": resume,
     "latency": latency,
     "startup": startup,
+    "workers": workers,
     "million": million,
     "peers": peers,
 }

@@ -1,9 +1,8 @@
 """One run's journal: what was sent, what came back, how far each sink has come.
 
-Before a call, the intent is written to the tail; when the answer is there, the answer is: with the next intent, or at
-the end of this turn of the event loop. The kernel keeps both if the process is killed. Groups of results are then
-committed to the database, synced, and only after that seen by sinks. Opening a journal takes in what a killed process
-left in its tail.
+Before a call, the intent is written to the tail; when the answer is there, the answer is, at once. The kernel keeps
+both if the process is killed. Groups of results are then committed to the database, synced, and only after that seen
+by sinks. Opening a journal takes in what a killed process left in its tail.
 
 One process has a run at a time: by a lock, and, where somebody removed the lock file or the file system has no locks,
 by an epoch that each commit checks. A process that has lost the run notices with its next commit, and its tail is its
@@ -12,7 +11,6 @@ own. What it had in flight is paid again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -81,7 +79,6 @@ class Journal(Sink):
         self._spent_stored: dict[str, float] = {}
         self._received: dict[int, Finished] = {}
         self._unsaved: dict[int, str] = {}
-        self._unwritten: list[Finished] = []
         self._longest_tail = TAIL_BYTES
         self.failed = False
         """Whether a group could not be committed. Nothing of it, nor of what comes later, may be seen by a sink."""
@@ -103,7 +100,6 @@ class Journal(Sink):
 
     async def aclose(self) -> None:
         """Raises StorageError (E0645) when results that are paid for could be stored nowhere."""
-        self._flush()
         await self._in_thread(self._close)
 
     async def start(self, position: Position | None) -> None:
@@ -138,9 +134,8 @@ class Journal(Sink):
         became of the call.
         """
         self._sent[request.index] = sent = Sent(request.index, attempt, provider, reserved, tuple(scopes))
-        self._tail.add(SENT, pack_sent(sent))
         try:
-            self._write_tail()
+            self._tail.append(SENT, pack_sent(sent))
         except StorageError as error:
             del self._sent[request.index]
             self._full(error)
@@ -152,14 +147,11 @@ class Journal(Sink):
         If the attempt cost something, :meth:`spent` is called before.
         """
         if self._sent.pop(request.index, None):
-            self._tail.add(SETTLED, _pack(request.index))
-            self._flush()
+            with contextlib.suppress(StorageError):  # no more than a word to the next process
+                self._tail.append(SETTLED, _pack(request.index))
 
     def received(self, request: Request, result: Result, body: bytes) -> None:
-        """Note a result: before the next call goes, and in this turn of the event loop.
-
-        When money was set aside, :meth:`spent` follows without a wait.
-        """
+        """Note a result the moment it is there. When money was set aside, :meth:`spent` follows without a wait."""
         sent = self._sent.pop(request.index, None)
         if sent is not None and sent.reserved:
             self._unsettled[request.index] = sent
@@ -172,18 +164,20 @@ class Journal(Sink):
             body=body,
         )
         self._received[result.index] = finished
-        # Written with the note of the next call, which usually follows at once, or with this turn of the event loop.
-        self._tail.add(RECEIVED, _pack(finished))
-        if not self._unwritten:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._unwritten.append(finished)
+        try:
+            self._tail.append(RECEIVED, _pack(finished))
+        except StorageError as error:
+            self._unsaved[result.index] = result.id
+            self._full(error)
 
     def spent(self, totals: Mapping[str, float]) -> None:
         """Note what has been spent so far, in USD by scope, that of earlier processes and the last answer included."""
         self._spent = dict(totals)
         self._unsettled.clear()
-        self._tail.add(SPENT, pack_spent(Spent(self._spent)))
-        self._flush()
+        try:
+            self._tail.append(SPENT, pack_spent(Spent(self._spent)))
+        except StorageError as error:
+            self._full(error)
 
     async def put_sink(self, sink: SinkState) -> None:
         """Commit how far a sink has come."""
@@ -334,21 +328,6 @@ class Journal(Sink):
             yield RECEIVED, _pack(finished)
         if self._spent:
             yield SPENT, pack_spent(Spent(self._spent, tuple(self._unsettled)))
-
-    def _flush(self) -> None:
-        try:
-            self._write_tail()
-        except StorageError as error:
-            self._full(error)
-
-    def _write_tail(self) -> None:
-        """Write what waits for the tail. Raises StorageError: the answers among it may be nowhere but in memory."""
-        unwritten, self._unwritten = self._unwritten, []
-        try:
-            self._tail.flush()
-        except StorageError:
-            self._unsaved.update((one.index, one.id) for one in unwritten if one.index in self._received)
-            raise
 
     def _full(self, error: StorageError) -> None:
         """The tail cannot be written. Give up the ballast, and write on it what is only in memory."""

@@ -45,22 +45,10 @@ class Tail:
         self._number = number
         self.path = directory / f"tail-{epoch}-{number}"
         self._file = DurableFile.open(self.path, synced=False)
-        self._pending: list[bytes] = []
 
     def append(self, kind: int, payload: bytes) -> None:
-        """Write one frame, and those that wait before it. Raises StorageError: then none of them may be there."""
-        self.add(kind, payload)
-        self.flush()
-
-    def add(self, kind: int, payload: bytes) -> None:
-        """Have one frame written with the next one, or by :meth:`flush`."""
-        self._pending += _HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload, _SEED)), payload
-
-    def flush(self) -> None:
-        """Write the frames that wait. Raises StorageError: then none of them may be there."""
-        pending, self._pending = self._pending, []
-        if pending:
-            self._file.write(b"".join(pending))
+        """Write one frame. Raises StorageError."""
+        self._file.write(_HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload, _SEED)) + payload)
 
     def renewed(self, frames: Iterator[Frame]) -> Tail:
         """A new tail with ``frames`` in it; this one is gone. Raises StorageError: then it is there as before."""
