@@ -12,6 +12,7 @@ from openai.types.chat import completion_create_params
 from pydantic import TypeAdapter
 
 from promptmill import jsontext
+from promptmill.clock import SystemClock
 from promptmill.errors import AuthFailed, Permanent, QuotaExhausted, Throttled
 from promptmill.models import Message, Request
 from promptmill_openai import OpenAIChat
@@ -214,3 +215,27 @@ def test_the_hook_registers_the_provider() -> None:
     found: dict[str, Any] = {}
     chat.register_provider(found.__setitem__)
     assert found == {"openai-chat": chat.OpenAIChatOptions}
+
+
+async def test_what_it_says_of_its_limits_is_read_now_and_then(
+    make_chat: MakeChat, wire: respx.MockRouter, question: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of answers a second say the same; reading them all would cost more than the answers."""
+    now = 0.0
+    monkeypatch.setattr(SystemClock, "now", lambda _: now)
+    told = {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"}
+    wire.post(URL).mock(
+        side_effect=[
+            httpx.Response(200, json=REPLY),
+            *[httpx.Response(200, json=REPLY, headers=told)] * 3,
+            httpx.Response(429, headers=told),
+        ]
+    )
+    async with make_chat() as chat:
+        read = []
+        for now in (0.0, 0.001, 0.002, 0.012):  # noqa: B007 - the clock looks at it
+            read.append(len((await chat.complete(question, timeout=5)).limits))
+        assert read == [0, 1, 0, 1]
+        with pytest.raises(Throttled) as refused:
+            await chat.complete(question, timeout=5)
+        assert len(refused.value.limits) == 1

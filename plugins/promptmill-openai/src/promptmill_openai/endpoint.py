@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,10 +15,13 @@ from promptmill.errors import AuthFailed, Permanent, ProviderError
 from promptmill.http import HttpClient, HttpResponse, HttpSettings, limits_of, open_client
 from promptmill.interfaces import Opened
 from promptmill.jsontext import JSON
-from promptmill.models import Response, Tier
+from promptmill.models import LimitReading, Response, Tier
 from promptmill.secrets import MASK, Secret
 from promptmill_openai.address import has_listed_prices, is_own_server
 from promptmill_openai.failures import failure_of_reply
+
+LIMITS_READ_EVERY_S: Final = 0.01
+"""Seconds in which the answers of a server say the same of its limits. Refusals are always read."""
 
 _SHORTEST_SECRET: Final = 8
 """Characters. Local servers are given keys like ``EMPTY``: masking those would only spoil messages."""
@@ -46,6 +50,7 @@ class Endpoint(Opened):
         self._connections = connections
         self._clock = clock
         self._client: HttpClient | None = None
+        self._limits_read_at = -math.inf
         self.is_own = is_own_server(url)
         """Whether it is a server of the user's own, which lets calls wait instead of refusing them."""
         self.counts_the_higher = has_listed_prices(url)
@@ -89,7 +94,11 @@ class Endpoint(Opened):
         raise self._failure(self._masked(reply), tier)
 
     def _with_limits(self, response: Response, reply: HttpResponse) -> Response:
-        limits = limits_of(reply.headers, wall=self._clock.wall())
+        now = self._clock.now()
+        limits: tuple[LimitReading, ...] = ()
+        if now - self._limits_read_at >= LIMITS_READ_EVERY_S:
+            limits = limits_of(reply.headers, wall=self._clock.wall())
+            self._limits_read_at = now if limits else -math.inf
         if not limits and not self.is_own:
             return response
         return msgspec.structs.replace(response, limits=limits, first_byte_s=reply.first_byte_s)
