@@ -17,22 +17,22 @@ COUNTER: Final = Path(__file__).parent / "support" / "run_cost.py"
 
 MOST: Final = {
     "null": {
-        "handles": 2.3,  # callbacks given to the event loop: the wake-ups of the call's sleep and of its worker
+        "handles": 1.25,  # callbacks given to the event loop: the wake-up of the call
         "timers": 1.15,  # the sleep of the provider that answers it here; the timeout of a call needs none
         "tasks": 0.0,  # workers stay; they are in what a run does once
         "thread_calls": 0.062,  # a group of 64 results: journal, cursor, sink, and its sync
-        "calls": 376.0,  # of Python functions, and each time a coroutine goes on
-        "builtin_calls": 229.0,
+        "calls": 340.0,  # of Python functions, and each time a coroutine goes on
+        "builtin_calls": 215.0,
         "validations": 0.0,  # by pydantic: for options of a job, never for a request or an answer
         "blocks_kept": 1.0,  # memory that piles up while the run goes on; it swings with what is read ahead
     },
     "openai-chat": {
-        "handles": 2.3,
+        "handles": 1.25,
         "timers": 1.15,
         "tasks": 0.0,
         "thread_calls": 0.062,
-        "calls": 455.0,
-        "builtin_calls": 319.0,
+        "calls": 382.0,
+        "builtin_calls": 292.0,
         "validations": 0.0,
         "blocks_kept": 1.0,
     },

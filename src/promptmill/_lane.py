@@ -294,7 +294,7 @@ class Lane:
             await anyio.lowlevel.checkpoint()  # a whole queue may be refused, and the other lanes want their turn
             await self._outcome.failed(self, work, refusal, None)
             return False
-        if not await self._afford(work):
+        if self._outcome.afford(self, work.request) is not True and not await self._afford(work):
             return False
         if self._rate_cap:
             await self._rate_cap.acquire()
@@ -311,8 +311,9 @@ class Lane:
 
     def _refusal(self, request: Request) -> ProviderError | None:
         """Why ``request`` cannot be sent here at all."""
-        if self.exhausted:
-            return self.exhausted
+        exhausted = self._pool.exhausted
+        if exhausted:
+            return exhausted
         if request.operation not in self.provider.operations:
             return Permanent(
                 f"provider {self.name!r} cannot do {request.operation!r}, only {', '.join(self.provider.operations)}",

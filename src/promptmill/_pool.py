@@ -36,6 +36,8 @@ class Pool:
     @property
     def exhausted(self) -> QuotaExhausted | None:
         """Why none can be used any longer; None while one can."""
+        if self._only:
+            return self._only.exhausted
         failures = [one.exhausted for one in self.channels]
         return None if None in failures else failures[-1]
 

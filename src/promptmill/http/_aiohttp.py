@@ -146,9 +146,9 @@ class AiohttpClient(HttpClient):
     async def _read(
         self, response: aiohttp.ClientResponse, url: str, into: Download | None, first_byte_s: float | None
     ) -> HttpResponse:
-        headers = {
-            name.lower(): value if value.isascii() else _clean(value) for name, value in response.headers.items()
-        }
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if not "".join(headers.values()).isascii():
+            headers = {name: _clean(value) for name, value in headers.items()}
         content = response.content
         if into is not None and await into.begin(response.status, headers):
             progress = Progress(self._settings, url)
