@@ -20,7 +20,7 @@ MOST: Final = {
         "handles": 1.25,  # callbacks given to the event loop: the wake-up of the call
         "timers": 1.15,  # the sleep of the provider that answers it here; the timeout of a call needs none
         "tasks": 0.0,  # workers stay; they are in what a run does once
-        "thread_calls": 0.062,  # a group of 64 results: journal, cursor, sink, and its sync
+        "thread_calls": 0.062,  # a group of results: journal, cursor, sink, and its sync
         "calls": 340.0,  # of Python functions, and each time a coroutine goes on
         "builtin_calls": 215.0,
         "validations": 0.0,  # by pydantic: for options of a job, never for a request or an answer

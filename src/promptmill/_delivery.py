@@ -16,7 +16,7 @@ from promptmill.interfaces import Sink
 from promptmill.models import Result
 
 LINGER_SECONDS: Final = 0.05
-LINGER_RESULTS: Final = 64
+LINGER_RESULTS: Final = 256
 """A group is taken when it has this many results or is this old, where each group costs a sync of the disk."""
 
 BACKLOG: Final = 4096

@@ -15,7 +15,6 @@ import anyio
 import pytest
 
 from promptmill._cursors import CommitOrder
-from promptmill._delivery import LINGER_RESULTS
 from promptmill._journal import Journal
 from promptmill._projection import Projection
 from promptmill.clock import SystemClock
@@ -107,7 +106,7 @@ def test_a_stopped_owner_keeps_its_outputs_from_others(make_world: Any) -> None:
     code, err, _ = world.run()
     assert code == 0, err
     # It finds out with its next commit: until then it goes on, and what it gets in that time is paid again.
-    world.check_finished(kills=LINGER_RESULTS)
+    world.check_finished(kills=64)
 
 
 async def test_a_sink_of_the_loser_is_not_written(tmp_path: Path) -> None:

@@ -167,12 +167,22 @@ async def test_a_worker_that_dies_is_replaced_and_its_calls_are_made_again(tmp_p
 
 async def test_workers_that_die_one_after_the_other_end_the_run(tmp_path: Path) -> None:
     pipeline = Pipeline({"a": options(tmp_path, max_concurrency=1)}, workers=2, retry=quick(1000))
-    with pytest.raises(RunStopped) as stopped:
+    with pytest.raises(RunStopped) as stopped, anyio.fail_after(20):
         await pipeline.gather(["pid", "die 1000"])
     assert stopped.value.code == "E0561"
     assert stopped.value.exit_code == 70
     assert [one.id for one in stopped.value.results] == ["1"]
     assert 5 <= notes(tmp_path)["died"] <= 7
+
+
+async def test_nobody_waits_for_workers_that_do_not_come(tmp_path: Path) -> None:
+    """All die at once, again and again, and the run ends without the time that calls in flight have to finish."""
+    pipeline = Pipeline({"a": options(tmp_path, max_concurrency=8)}, workers=2, retry=quick(1000))
+    async with pipeline:
+        pipeline._opened.coordinator._deaths = 5  # type: ignore[attr-defined]
+        with pytest.raises(RunStopped) as stopped, anyio.fail_after(20):
+            await pipeline.gather(["die 1000"] * 30)
+    assert stopped.value.code == "E0561"
 
 
 async def test_what_workers_cannot_open_is_told_before_anything_is_sent(tmp_path: Path) -> None:

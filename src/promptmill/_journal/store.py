@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ INLINE_BYTES: Final = 64 * 1024
 
 _PAGE_BYTES: Final = 16 * 1024
 _CHECKPOINT_PAGES: Final = 4000
+_ROWS_AT_ONCE: Final = 64
 
 _TRY_AGAIN: Final = frozenset({"SQLITE_FULL", "SQLITE_BUSY"})
 """Errors after which the same transaction may be tried again. After any other nobody knows what is on the disk."""
@@ -271,10 +273,8 @@ class Store:
             if apart or one.body:
                 payloads.append((seq, one.record if apart else None, one.body or None))
         self.last_seq += len(rows)
-        run.executemany(
-            "INSERT INTO result (seq, idx, id, digest, status, record, crc) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
-        )
-        run.executemany("INSERT INTO payload (seq, record, body) VALUES (?, ?, ?)", payloads)
+        _insert_many(run, "INSERT INTO result (seq, idx, id, digest, status, record, crc) VALUES ", rows)
+        _insert_many(run, "INSERT INTO payload (seq, record, body) VALUES ", payloads)
 
     def _put_meta(self, run: sqlite3.Connection, key: str, value: JSON) -> None:
         run.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, encode(value)))
@@ -306,6 +306,19 @@ class Store:
                     with contextlib.suppress(sqlite3.Error):
                         self._connection.execute("ROLLBACK")
                 raise
+
+
+def _insert_many(run: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert rows, many with each statement: for each the interpreter's lock is let go of and waited for, while the
+    event loop's thread takes it at every chance."""
+    whole = len(rows) - len(rows) % _ROWS_AT_ONCE
+    for start in range(0, whole, _ROWS_AT_ONCE):
+        group = rows[start : start + _ROWS_AT_ONCE]
+        places = ", ".join([f"({', '.join('?' * len(group[0]))})"] * len(group))
+        run.execute(statement + places, list(itertools.chain.from_iterable(group)))
+    rest = rows[whole:]
+    if rest:
+        run.executemany(f"{statement}({', '.join('?' * len(rest[0]))})", rest)
 
 
 def _checksum(index: int, record: bytes) -> int:

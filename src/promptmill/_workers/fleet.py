@@ -18,7 +18,7 @@ import anyio
 from promptmill._coordinator import Coordinator, Reporting
 from promptmill._workers.messages import NOT_ENCODED, Setup
 from promptmill._workers.process import WorkerProcess
-from promptmill.errors import PromptmillError, RunStopped, StartError
+from promptmill.errors import NeverSent, PromptmillError, RunStopped, StartError
 from promptmill.interfaces import RealtimeProvider
 from promptmill.models import Request, Response, TokenEstimate
 from promptmill.options import BuildContext, ProviderOptions
@@ -36,6 +36,7 @@ class Fleet(Coordinator):
         self._workers: list[WorkerProcess] = []
         self._came = anyio.Event()
         self._deaths = 0
+        self._gave_up = False
         self._replacing: set[asyncio.Task[None]] = set()
         self._run: Reporting | None = None
         self._setup = Setup([], b"")
@@ -71,8 +72,15 @@ class Fleet(Coordinator):
         await asyncio.gather(*(worker.stop() for worker in workers))
 
     async def call(self, provider: int, request: Request, timeout: float) -> Response:
-        """Let the worker with the fewest calls make this one; wait for a worker when there is none."""
+        """Let the worker with the fewest calls make this one; wait for a worker when there is none.
+
+        Raises:
+            NeverSent: there will be none (``no_worker``).
+            ProviderError: as :meth:`WorkerProcess.call`.
+        """
         while not (able := [one for one in self._workers if one.is_alive]):
+            if self._gave_up:
+                raise NeverSent("there is no worker process to make the call", code="no_worker")
             if self._came.is_set():
                 self._came = anyio.Event()
             await self._came.wait()
@@ -110,6 +118,8 @@ class Fleet(Coordinator):
             self._give_up(f"a worker process cannot be started: {error}")
 
     def _give_up(self, why: str) -> None:
+        self._gave_up = True
+        self._came.set()
         if self._run:
             hint = "see what it says on stderr, or run the job without `workers`; nothing that has finished is lost"
             self._run.stop(RunStopped(why, code="E0561", exit_code=70, hint=hint))
