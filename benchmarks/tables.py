@@ -160,6 +160,8 @@ def workers(found: Figures) -> Iterator[str]:
         rows.append([count, cost, f"{each['rate']:,.0f}/s", f"{each['times']:.2f}", f"{each['allows']:.2f}"])
     head = ["workers", "CPU, all processes", "requests", "times one process", f"what {one['cores']} cores would allow"]
     yield from markdown(head, [*rows, ["wanted at least", "", "", "", f"{part_workers.TARGET}"]])
+    if "commit" in one:  # taken by itself, after the rest
+        yield from ("", f"Measured at commit {one['commit']}.")
 
 
 def startup(found: Figures) -> Iterator[str]:

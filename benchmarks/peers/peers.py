@@ -223,7 +223,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often each case is run (default 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the requests to make")
     parser.add_argument("--only", choices=[peer.name for peer in PEERS], action="append", help="may be repeated")
-    parser.add_argument("--into", type=Path, help="where to write the figures; added to those of `make bench` there")
+    parser.add_argument(
+        "--into",
+        type=lambda word: Path(word).absolute(),
+        help="where to write the figures; added to those of `make bench` there",
+    )
     return parser.parse_args()
 
 
