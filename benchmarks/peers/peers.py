@@ -34,6 +34,7 @@ from servers import Server, chat_server
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".bench-peers"
+STARTED_IN = Path.cwd()
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=[peer.name for peer in PEERS], action="append", help="may be repeated")
     parser.add_argument(
         "--into",
-        type=lambda word: Path(word).absolute(),
+        type=lambda word: STARTED_IN / word,
         help="where to write the figures; added to those of `make bench` there",
     )
     return parser.parse_args()
