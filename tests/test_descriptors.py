@@ -52,3 +52,4 @@ def test_a_system_that_refuses_is_let_be(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     allow_more()
+    assert most_connections() == 192

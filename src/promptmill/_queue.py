@@ -152,13 +152,11 @@ class LaneQueue:
 
     def popleft(self) -> Queued | None:
         """The next item: the most urgent class first, but every tenth time the least urgent one."""
-        if not self._length:
-            return None
-        self._length -= 1
-        self._taken += 1
-        ordered = self._urgent_last if self._taken % FLOOR == 0 else self._urgent_first
+        ordered = self._urgent_last if (self._taken + 1) % FLOOR == 0 else self._urgent_first
         for waiting in ordered:
             if len(waiting):
+                self._taken += 1
+                self._length -= 1
                 return waiting.popleft()
         return None
 
