@@ -29,7 +29,7 @@ _NOWHERE: Final = Forgetful(Path())
 
 
 def lane_of(
-    name: str, given: Given, context: BuildContext, lanes: int, coordinator: Coordinator | None = None
+    name: str, given: Given, context: BuildContext, lanes: int, coordinator: Coordinator
 ) -> LaneSpec | BatchLaneSpec:
     """The lane of one provider of ``lanes``. Its provider is not open yet, and it has no prices.
 
@@ -47,11 +47,10 @@ def lane_of(
         return _batch_lane(name, provider, options)
     if not isinstance(provider, RealtimeProvider):
         raise JobError(f"provider {name!r} is neither a realtime nor a batch provider", code="E0232")
-    if coordinator:
-        provider = coordinator.placed(provider, members[0] if members else None, context)
-    lane = _realtime_lane(name, provider, members[0] if members else None, lanes * max(len(members), 1))
+    first = members[0] if members else None
+    lane = _realtime_lane(name, coordinator.placed(provider, first, context), first, lanes * max(len(members), 1))
     others = tuple(
-        Key(coordinator.placed(other, one, context) if coordinator else other, _limits_of(one))
+        Key(coordinator.placed(other, one, context), _limits_of(one))
         for one, other in zip(members[1:], built[1:], strict=True)
         if isinstance(other, RealtimeProvider)
     )
