@@ -85,6 +85,13 @@ async def test_an_answer_comes_over_whole(tmp_path: Path) -> None:
     )
 
 
+async def test_an_answer_may_be_as_long_as_any(tmp_path: Path) -> None:
+    long = "x" * 20_000_000
+    results = await Pipeline({"a": options(tmp_path)}, workers=2).gather([f"all {long}", "pid", f"all {long}y"])
+    assert [len(one.text or "") for one in results][::2] == [20_000_000, 20_000_001]
+    assert results[1].ok
+
+
 @pytest.mark.parametrize("name", ["Permanent", "Transient", "BadOutput", "NeverSent"])
 async def test_failures_come_over_as_what_they_are(tmp_path: Path, name: str) -> None:
     watching = Watching()

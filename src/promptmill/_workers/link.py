@@ -23,7 +23,7 @@ class Link(asyncio.Protocol):
         self._decode = decode
         self._take = take
         self._lost = lost
-        self._rest = b""
+        self._rest = bytearray()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
 
@@ -53,16 +53,18 @@ class Link(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        data = self._rest + data if self._rest else data
-        at, end = 0, len(data)
+        # In place: a long answer comes in hundreds of pieces, and must not be copied anew with each.
+        rest = self._rest
+        rest += data
+        at, end = 0, len(rest)
         while end - at >= _LENGTH.size:
-            length = _LENGTH.unpack_from(data, at)[0]
+            length = _LENGTH.unpack_from(rest, at)[0]
             if end - at - _LENGTH.size < length:
                 break
             at += _LENGTH.size
-            self._take(self._decode(data[at : at + length]))
+            self._take(self._decode(bytes(memoryview(rest)[at : at + length])))
             at += length
-        self._rest = data[at:]
+        del rest[:at]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._out.clear()
