@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from promptmill.http import HttpSettings, open_client
+from promptmill.errors import Transient
+from promptmill.http import HttpSettings, _aiohttp, open_client
 from promptmill.http._connecting import KEEP_IDLE_CONNECTION, socket_options
 from promptmill.testing.badserver import BadServer, http_reply
 
@@ -73,3 +75,35 @@ async def test_many_different_urls_are_not_all_remembered() -> None:
             await client.request("GET", f"{server.url}/files/{number}", headers={}, timeout=5)
         assert client._target.cache_info().currsize <= 256
     assert server.connections == 1
+
+
+async def test_a_request_that_is_given_up_is_not_sent_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server reads only afterwards; it must find the request cut off, or it would answer it and charge for it."""
+    body = bytes(1_000_000)
+    # Small buffers on both sides, or the system would take all of it off our hands.
+    small = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)]
+    monkeypatch.setattr(_aiohttp, "socket_options", lambda: small)
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        async with open_client(HttpSettings()) as client:
+            with pytest.raises(Transient, match="did not answer in time"):
+                await client.post(url, headers={}, body=body, timeout=0.3)
+        connection = listening.accept()[0]
+        with connection:
+            connection.settimeout(5)
+            received = await asyncio.to_thread(_everything, connection)
+    assert 0 < received < len(body)
+
+
+def _everything(connection: socket.socket) -> int:
+    """How many bytes come until the other side is gone."""
+    received = 0
+    try:
+        while piece := connection.recv(65536):
+            received += len(piece)
+    except ConnectionResetError:
+        pass
+    return received

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from promptmill.errors import Transient
@@ -174,3 +176,22 @@ async def test_interim_replies_are_passed_over(client: HttpClient) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
     async with BadServer([early + SAMPLE]) as server:
         assert (await client.post(server.url, headers={}, body=b"{}", timeout=5)).status == 200
+
+
+async def test_a_reply_that_nobody_asked_for_is_nobodys(client: HttpClient) -> None:
+    """It comes while the connection is idle: what is asked next must not get it."""
+    stray = [Send(http_reply(b'{"n": 1}')), Pause(0.05), Send(http_reply(b'{"n": 2}', status=408))]
+    async with BadServer([stray, http_reply(b'{"n": 3}')]) as server:
+        assert (await client.post(server.url, headers={}, body=b"{}", timeout=5)).json() == {"n": 1}
+        await asyncio.sleep(0.15)
+        assert (await client.post(server.url, headers={}, body=b"{}", timeout=5)).json() == {"n": 3}
+
+
+async def test_a_reply_without_a_body_by_its_method(client: HttpClient) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
+    async with BadServer([head, http_reply(b"[]")]) as server:
+        reply = await client.request("HEAD", server.url, headers={}, timeout=5)
+        assert (reply.status, reply.body) == (200, b"")
+        assert (await client.post(server.url, headers={}, body=b"{}", timeout=5)).json() == []
+    assert [(one.method, one.connection) for one in server.requests] == [("HEAD", 0), ("POST", 0)]
+    assert "content-length" not in server.requests[0].headers

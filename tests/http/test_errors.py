@@ -46,8 +46,6 @@ NOT_OF_REQUESTS = {
     "aiohttp.payload.LookupError": "our bodies are bytes",
     "aiohttp.multipart.BadContentDispositionHeader": "a warning",
     "aiohttp.multipart.BadContentDispositionParam": "a warning",
-    "aiohttp.streams.EofStream": "of queues, which we do not read",
-    "aiohttp.http_exceptions.HttpProcessingError": "the session turns it into ClientResponseError",
 }
 HTTPX = sorted(set(exceptions_of(httpx, httpcore)), key=repr)
 NOT_OF_HTTPX = {

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EofStream
 
 from promptmill.errors import ProviderError, Transient
 from promptmill.http._failures import bad_proxy, bad_url, detail, origin, quoted, unreached
 
-FOREIGN: Final = (aiohttp.ClientError, OSError, ValueError)
+FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, EofStream, OSError, ValueError)
 """Everything a request may raise but cancellation. OSError includes the timeouts, ValueError what it dislikes in a URL
 or header, and UnicodeError from host names."""
 
@@ -24,11 +26,16 @@ CODES: Final[Mapping[type[Exception], str]] = {
     aiohttp.NonHttpUrlClientError: "bad_url",
     aiohttp.ClientHttpProxyError: "proxy",
     aiohttp.ClientProxyConnectionError: "proxy",
+    HttpProcessingError: "bad_http",
+    EofStream: "connection_lost",
     TimeoutError: "timeout",
     OSError: "connection_lost",
     ValueError: "bad_http",
 }
 """Once a connection was at hand. The nearest class in an exception's ancestry counts."""
+
+_TELLING: Final = (aiohttp.ClientResponseError, HttpProcessingError)
+"""Those with a message about the reply."""
 
 _MESSAGES: Final[Mapping[str, str]] = {
     "timeout": "{} did not answer in time",
@@ -64,5 +71,5 @@ def failure_after(error: Exception, url: str) -> ProviderError:
     code = code_of(error) or "connection_lost"
     # What belongs before the connection cannot come after it; should it ever, the outcome is unknown all the same.
     message = _MESSAGES.get(code, _MESSAGES["connection_lost"]).format(repr(origin(url)))
-    reason = quoted(error.message) if isinstance(error, aiohttp.ClientResponseError) else detail(error)
+    reason = quoted(error.message) if isinstance(error, _TELLING) else detail(error)
     return Transient(f"{message} ({reason})", code=code if code in _MESSAGES else "connection_lost")

@@ -67,7 +67,8 @@ Answer: TypeAlias = bytes | Sequence[Step]
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A request as it came in. ``headers`` have lower-case names; ``connection`` counts from 0."""
+    """A request as it came in. ``headers`` have lower-case names, and of several with one name all values, with commas
+    between; ``connection`` counts from 0."""
 
     method: str
     target: str
@@ -261,7 +262,11 @@ async def _receive(number: int, reader: asyncio.StreamReader) -> Received | None
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
         method, target, _ = first.split(" ", 2)
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            name, value = name.strip().lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         body = await reader.readexactly(int(headers.get("content-length", 0)))
     except asyncio.IncompleteReadError:
         return None
