@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promptmill import files
 from promptmill.errors import RunLocked, StorageError
-from promptmill.files import DurableFile
+from promptmill.files import DurableFile, MappedFile
 
 
 @pytest.fixture
@@ -91,6 +95,63 @@ def test_new_names_are_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     synced.clear()
     DurableFile.open(path, synced=False).close()
     assert synced == []
+
+
+def refuse_to_map(*_: object) -> None:
+    raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+
+@pytest.mark.parametrize("can_map", [True, False], ids=["mapped", "not mapped"])
+@given(pieces=st.lists(st.binary(max_size=300), max_size=30), growth=st.integers(1, 500))
+def test_a_mapped_file_holds_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, can_map: bool, pieces: list[bytes], growth: int
+) -> None:
+    path = tmp_path_factory.mktemp("mapped") / "file"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "GROWTH_BYTES", growth)
+        if not can_map:
+            patch.setattr(files.mmap, "mmap", refuse_to_map)
+        file = MappedFile.open(path, synced=False)
+        written = b""
+        for piece in pieces:
+            file.write(piece)
+            written += piece
+            assert file.size() == len(written)
+            there = path.read_bytes()
+            assert there[: len(written)] == written
+            assert not there[len(written) :].strip(b"\0")
+        file.close()
+        file.close()
+    assert path.read_bytes() == written
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_what_is_written_to_a_mapped_file_outlives_its_process(path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from promptmill.files import MappedFile\n"
+        "file = MappedFile.open(Path(sys.argv[1]), synced=False)\n"
+        "for number in range(50_000): file.write(b'%06d' % number)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    written = b"".join(b"%06d" % number for number in range(50_000))
+    assert path.read_bytes().rstrip(b"\0") == written
+
+
+def test_a_mapped_file_without_room_takes_nothing_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "GROWTH_BYTES", 10)
+    file = MappedFile.open(path, synced=False)
+    file.write(b"01234567")
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", fail(errno.ENOSPC))
+        with pytest.raises(StorageError, match="No space left") as caught:
+            file.write(b"89ab")
+    assert caught.value.code == "E0602"
+    with pytest.raises(StorageError, match="failed before"):
+        file.write(b"8")
+    file.close()
+    assert path.read_bytes().rstrip(b"\0") == b"01234567"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no claims on Windows")

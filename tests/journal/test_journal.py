@@ -16,7 +16,7 @@ from promptmill._journal.store import SinkState, Store
 from promptmill._journal.tail import Tail, frames_of, tails_in
 from promptmill.clock import SystemClock
 from promptmill.errors import RunLocked, StorageError
-from promptmill.files import DurableFile
+from promptmill.files import MappedFile
 from promptmill.models import Request, Result
 from promptmill.testing.records import request, result
 
@@ -181,15 +181,15 @@ async def test_a_full_disk_stops_the_next_call_and_keeps_what_is_paid(
     told: list[str] = []
     journal.on_full = lambda error: told.append(error.code)
     journal.sending(asked(0), 1, "fast")
-    write = DurableFile.write
+    write = MappedFile.write
 
-    def full(self: DurableFile, data: bytes) -> None:
+    def full(self: MappedFile, data: bytes) -> None:
         if (directory / "ballast").exists():
             self._broken = True
             raise StorageError("no space left on device", code="E0602")
         write(self, data)
 
-    monkeypatch.setattr(DurableFile, "write", full)
+    monkeypatch.setattr(MappedFile, "write", full)
     with pytest.raises(StorageError):
         journal.sending(asked(1), 1, "fast")
     assert told == ["E0602"]
@@ -209,11 +209,11 @@ async def test_results_that_fit_nowhere_are_named(directory: Path, monkeypatch: 
     journal.sending(asked(0), 1, "fast")
     journal.sending(asked(1), 1, "fast")
 
-    def full(self: DurableFile, data: bytes) -> None:
+    def full(self: MappedFile, data: bytes) -> None:
         self._broken = True
         raise StorageError("no space left on device", code="E0602")
 
-    monkeypatch.setattr(DurableFile, "write", full)
+    monkeypatch.setattr(MappedFile, "write", full)
     journal.received(asked(0), answered(0), b"")
     journal.received(asked(1), answered(1), b"")
     with pytest.raises(StorageError) as caught:
@@ -229,12 +229,12 @@ async def test_results_only_in_memory_are_safe_once_committed(directory: Path, m
     journal = make(directory)
     await journal.aopen()
 
-    def full(self: DurableFile, data: bytes) -> None:
+    def full(self: MappedFile, data: bytes) -> None:
         raise StorageError("no space left on device", code="E0602")
 
     journal.sending(asked(0), 1, "fast")
     with monkeypatch.context() as patch:
-        patch.setattr(DurableFile, "write", full)
+        patch.setattr(MappedFile, "write", full)
         journal.received(asked(0), answered(0), b"")
     await journal.write([answered(0)])
     await journal.aclose()

@@ -16,7 +16,7 @@ from promptmill._journal.store import Store
 from promptmill._journal.tail import RECEIVED, SENT, SETTLED, SPENT, Tail, frames_of, tails_in
 from promptmill.clock import SystemClock
 from promptmill.errors import StorageError
-from promptmill.files import DurableFile
+from promptmill.files import MappedFile
 from promptmill.models import Request, Result
 from promptmill.testing.records import request, result
 
@@ -199,11 +199,11 @@ async def test_totals_that_fit_into_no_tail_are_committed(directory: Path, monke
     told: list[StorageError] = []
     journal.on_full = told.append
 
-    def full(self: DurableFile, data: bytes) -> None:
+    def full(self: MappedFile, data: bytes) -> None:
         raise StorageError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(DurableFile, "write", full)
+        patch.setattr(MappedFile, "write", full)
         journal.spent({"run": 0.5})
     assert len(told) == 1
     await journal.aclose()

@@ -10,7 +10,7 @@ import pytest
 from promptmill._journal import tail as tails
 from promptmill._journal.tail import RECEIVED, SENT, Tail, frames_of, tails_in
 from promptmill.errors import StorageError
-from promptmill.files import DurableFile
+from promptmill.files import MappedFile
 
 FRAMES = [(SENT, b"a"), (RECEIVED, b"x" * 300), (SENT, b"\x00\x00"), (RECEIVED, bytes(range(256)))]
 
@@ -25,8 +25,9 @@ def written(directory: Path) -> Tail:
 def test_frames_come_back(tmp_path: Path) -> None:
     tail = written(tmp_path)
     assert list(frames_of(tail.path)) == FRAMES
-    assert tail.size() == tail.path.stat().st_size
+    size = tail.size()
     tail.close()
+    assert size == tail.path.stat().st_size
 
 
 def test_cut_anywhere_only_whole_frames_come_back(tmp_path: Path) -> None:
@@ -81,11 +82,11 @@ def test_renewing_keeps_what_is_needed_and_drops_the_old(tmp_path: Path) -> None
 def test_renewing_without_room_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = written(tmp_path)
 
-    def refuse(self: DurableFile, data: bytes) -> None:
+    def refuse(self: MappedFile, data: bytes) -> None:
         raise StorageError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(DurableFile, "write", refuse)
+        patch.setattr(MappedFile, "write", refuse)
         with pytest.raises(StorageError, match="no room"):
             old.renewed(iter(FRAMES))
     old.append(SENT, b"more")

@@ -24,7 +24,6 @@ INLINE_BYTES: Final = 64 * 1024
 
 _PAGE_BYTES: Final = 16 * 1024
 _CHECKPOINT_PAGES: Final = 4000
-_ROWS_AT_ONCE: Final = 64
 
 _TRY_AGAIN: Final = frozenset({"SQLITE_FULL", "SQLITE_BUSY"})
 """Errors after which the same transaction may be tried again. After any other nobody knows what is on the disk."""
@@ -309,16 +308,16 @@ class Store:
 
 
 def _insert_many(run: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows, many with each statement: for each the interpreter's lock is let go of and waited for, while the
-    event loop's thread takes it at every chance."""
-    whole = len(rows) - len(rows) % _ROWS_AT_ONCE
-    for start in range(0, whole, _ROWS_AT_ONCE):
-        group = rows[start : start + _ROWS_AT_ONCE]
-        places = ", ".join([f"({', '.join('?' * len(group[0]))})"] * len(group))
-        run.execute(statement + places, list(itertools.chain.from_iterable(group)))
-    rest = rows[whole:]
-    if rest:
-        run.executemany(f"{statement}({', '.join('?' * len(rest[0]))})", rest)
+    """Insert rows, as many with each statement as can be: for each the interpreter's lock is let go of and waited for,
+    and as long as this thread waits for it, every call of the system in the event loop's thread takes longer."""
+    if not rows:
+        return
+    width = len(rows[0])
+    most = max(run.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width, 1)
+    row = f"({', '.join('?' * width)})"
+    for start in range(0, len(rows), most):
+        group = rows[start : start + most]
+        run.execute(statement + ", ".join([row] * len(group)), list(itertools.chain.from_iterable(group)))
 
 
 def _checksum(index: int, record: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The tail of the journal: what happened since its last commit, written at once and not synced.
+"""The tail of the journal: what happened since its last commit, written at once, through memory, and not synced.
 
 The kernel keeps what was written when the process is killed, so a kill loses neither the knowledge of what was sent
 nor a result that had arrived. A power cut may lose the tail; the journal behind it is synced.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from promptmill.errors import StorageError
-from promptmill.files import DurableFile, remove
+from promptmill.files import MappedFile, remove
 
 _HEADER: Final = struct.Struct("<BBII")
 _MAGIC: Final = 0xB7
@@ -44,7 +44,7 @@ class Tail:
         self._epoch = epoch
         self._number = number
         self.path = directory / f"tail-{epoch}-{number}"
-        self._file = DurableFile.open(self.path, synced=False)
+        self._file = MappedFile.open(self.path, synced=False)
 
     def append(self, kind: int, payload: bytes) -> None:
         """Write one frame. Raises StorageError."""
