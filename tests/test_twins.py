@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
+from collections import Counter
 from typing import Any
 
 import anyio
 import pytest
 
-from promptmill._twins import Twins, is_shared, repeated, short_digest
+from promptmill._twins import Twins, is_shared, short_digest
 from promptmill.jsontext import encode
 from promptmill.models import Request, Result
 from promptmill.testing import request, result
@@ -19,7 +19,8 @@ def cold(prompt: str, index: int, **fields: Any) -> Request:
 
 
 def twins_of(*requests: Request, dedupe: bool | None = None) -> Twins:
-    return Twins(repeated(array("q", [short_digest(one) for one in requests])), dedupe)
+    counts = Counter(short_digest(one) for one in requests)
+    return Twins({digest for digest, count in counts.items() if count > 1}, dedupe)
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,16 @@ sent, then fed to the engine."""
 
 from __future__ import annotations
 
-import itertools
-from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from typing import Final
 
 import msgspec
 
 from promptmill._config import Job
 from promptmill._engine_spec import Entry
-from promptmill._twins import is_shared, repeated, short_digest
+from promptmill._repeats import Repeats
+from promptmill._twins import is_shared, short_digest
 from promptmill.errors import InputError, Location, Problem
 from promptmill.interfaces import Source
 from promptmill.models import BadRow, ErrorInfo, Origin, Request, Result
@@ -56,30 +55,30 @@ class JobInput:
         """
         rows, bad = 0, Counter[str]()
         fatal: list[BadRow] = []
-        hashes, bad_hashes, digests = array("q"), array("q"), array("q")
+        ids, bad_ids, digests = Repeats(), Repeats(), Repeats()
         async for group in self._requests():
             for entry in group:
                 look(entry, rows)
                 rows += 1
                 if isinstance(entry, Request):
-                    hashes.append(hash(entry.id))
+                    ids.add(hash(entry.id))
                     if is_shared(entry, self._dedupe):
-                        digests.append(short_digest(entry))
+                        digests.add(short_digest(entry))
                     continue
                 bad[entry.code] += 1
-                bad_hashes.append(hash(str(rows)))
+                bad_ids.add(hash(str(rows)))
                 if entry.code in _FATAL_ROWS and len(fatal) < MOST_PROBLEMS:
                     fatal.append(entry)
         if fatal:
             raise _template_error(fatal, sum(bad[code] for code in _FATAL_ROWS), rows)
-        if _has_twins(hashes):
-            await self._refuse_twins(hashes)
+        if suspects := await ids.found():
+            await self._refuse_twins(suspects)
         return InputReport(
             rows=rows,
             bad_rows=dict(bad),
             fingerprint=await self.source.fingerprint(),
-            bad_row_prefix="row-" if bad_hashes and not set(bad_hashes).isdisjoint(hashes) else "",
-            twins=sorted(repeated(digests)),
+            bad_row_prefix="row-" if await ids.meets(bad_ids) else "",
+            twins=sorted(await digests.found()),
         )
 
     async def entries(self, report: InputReport, done: bytearray) -> AsyncIterator[Sequence[Entry]]:
@@ -118,9 +117,8 @@ class JobInput:
                 index += 1
             yield made
 
-    async def _refuse_twins(self, hashes: array[int]) -> None:
-        """Look again for the ids behind equal hashes."""
-        suspects = {one for one, count in Counter(hashes).items() if count > 1}
+    async def _refuse_twins(self, suspects: Set[int]) -> None:
+        """Look again for the ids behind hashes that occur twice."""
         first: dict[str, int] = {}
         problems: list[Problem] = []
         async for group in self._requests():
@@ -140,10 +138,6 @@ def _failed_row(row: BadRow, index: int, report: InputReport) -> Result:
     """The record of a row that could not become a request; nothing was sent for it."""
     error = ErrorInfo(code=row.code, message=f"{row.origin}: {row.message}")
     return Result(id=f"{report.bad_row_prefix}{index + 1}", index=index, status="failed", error=error)
-
-
-def _has_twins(hashes: array[int]) -> bool:
-    return any(one == other for one, other in itertools.pairwise(sorted(hashes)))
 
 
 def _template_error(rows: Sequence[BadRow], count: int, total: int) -> InputError:

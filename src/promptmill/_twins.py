@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 
 import anyio
 import msgspec
@@ -27,11 +25,6 @@ def is_shared(request: Request, dedupe: bool | None) -> bool:
 def short_digest(request: Request) -> int:
     """64 bits of the digest: enough to find candidates, since the whole one decides."""
     return int.from_bytes(request_digest(request)[:8], signed=True)
-
-
-def repeated(digests: array[int]) -> set[int]:
-    """The numbers that occur more than once."""
-    return {one for one, other in pairwise(sorted(digests)) if one == other}
 
 
 class Twins(Observer):

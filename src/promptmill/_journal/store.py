@@ -25,6 +25,10 @@ INLINE_BYTES: Final = 64 * 1024
 _PAGE_BYTES: Final = 16 * 1024
 _CHECKPOINT_PAGES: Final = 4000
 
+_ROWS_AT_ONCE: Final = 256
+_STATEMENTS_KEPT: Final = 16
+"""Those for many rows are large, and there is one for each number of rows."""
+
 _TRY_AGAIN: Final = frozenset({"SQLITE_FULL", "SQLITE_BUSY"})
 """Errors after which the same transaction may be tried again. After any other nobody knows what is on the disk."""
 
@@ -70,7 +74,9 @@ class Store:
     def open(cls, path: Path) -> Store:
         """Open to write, creating the database when absent. Raises StorageError."""
         with _storage_errors(path):
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS_KEPT
+            )
             try:
                 connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -313,7 +319,7 @@ def _insert_many(run: sqlite3.Connection, statement: str, rows: Sequence[tuple[o
     if not rows:
         return
     width = len(rows[0])
-    most = max(run.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width, 1)
+    most = max(min(_ROWS_AT_ONCE, run.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width), 1)
     row = f"({', '.join('?' * width)})"
     for start in range(0, len(rows), most):
         group = rows[start : start + most]
