@@ -1,8 +1,8 @@
 """What more processes bring: ``part_workers.py [ROWS] [ROUNDS]``, the same job with one process, and with workers.
 
 Everything shares the cores there are: the workers, the process that coordinates them, and the server. So besides the
-rate there is the CPU time of a request over all processes of the run, and what it allows: how many times as many
-requests as one process makes, if the server were elsewhere and all cores were the run's.
+rate there is the CPU time of a request over all processes of the run, that of the server, and what the rate would be if
+the server were elsewhere: with as much CPU time for the run as both of them had.
 """
 
 from __future__ import annotations
@@ -21,34 +21,41 @@ import processes
 from jobs import openai_chat, questions, write_job
 from servers import chat_server
 
-ROWS = 20_000
+ROWS = 60_000
 ROUNDS = 3
 COUNTS = (1, 2)
-CONCURRENCY = 256
+CONCURRENCY = 512
 DELAY_MS = 20
 TARGET = 1.8
 
 
 def measure(rows: int, rounds: int) -> dict[str, Any]:
     """CPU time of a request in microseconds, and requests a second, by the number of workers."""
-    found: dict[int, dict[str, list[float]]] = {count: {"cpu_us": [], "rate": []} for count in COUNTS}
+    found: dict[int, dict[str, list[float]]] = {
+        count: {"cpu_us": [], "server_us": [], "rate": [], "elsewhere": []} for count in COUNTS
+    }
     with chat_server(None) as server:
         url = server.url(DELAY_MS)
         for _ in range(rounds):
-            for count in COUNTS:
-                one, all_rows = _run(url, 1, count), _run(url, rows, count)
+            for count, figures in found.items():
+                one = _run(url, 1, count)
+                before = machine.cpu_seconds(server.pid)
+                all_rows = _run(url, rows, count)
+                served = machine.cpu_seconds(server.pid) - before
                 cpu = all_rows["process_cpu_s"] - one["process_cpu_s"]
-                found[count]["cpu_us"].append(1e6 * cpu / rows)
-                found[count]["rate"].append(all_rows["requests_per_s"])
-    cores = os.cpu_count() or 1
+                figures["cpu_us"].append(1e6 * cpu / rows)
+                figures["server_us"].append(1e6 * served / rows)
+                figures["rate"].append(all_rows["requests_per_s"])
+                # One process has no use for the core that the server is on.
+                share = (cpu + served) / cpu if count > 1 else 1.0
+                figures["elsewhere"].append(all_rows["requests_per_s"] * share)
     medians = {count: {name: statistics.median(all_) for name, all_ in one.items()} for count, one in found.items()}
-    alone = medians[1]
-    for count, one in medians.items():
-        one["times"] = one["rate"] / alone["rate"]
-        one["allows"] = (cores if count > 1 else 1) * alone["cpu_us"] / one["cpu_us"]
+    alone = medians[1]["rate"]
+    for one in medians.values():
+        one |= {"times": one["rate"] / alone, "times_elsewhere": one["elsewhere"] / alone}
     return {
         "rows": rows,
-        "cores": cores,
+        "cores": os.cpu_count() or 1,
         "server": server.name,
         "rounds": {str(count): one for count, one in found.items()},
         "workers": {str(count): one for count, one in medians.items()},
@@ -59,8 +66,9 @@ def table(found: dict[str, Any]) -> Iterator[str]:
     yield f"workers: {found['rows']:,} rows, server of {DELAY_MS} ms, {CONCURRENCY} at once, {found['cores']} cores"
     for count, one in found["workers"].items():
         yield (
-            f"  {count}: {one['cpu_us']:,.0f} us a request, {one['rate']:,.0f}/s ({one['times']:.2f} times); the cores "
-            f"alone allow {one['allows']:.2f} times"
+            f"  {count}: {one['cpu_us']:,.0f} us a request ({one['server_us']:,.0f} of the server's), "
+            f"{one['rate']:,.0f}/s ({one['times']:.2f} times); {one['elsewhere']:,.0f}/s "
+            f"({one['times_elsewhere']:.2f} times) if the server were elsewhere"
         )
 
 

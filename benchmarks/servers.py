@@ -47,6 +47,7 @@ class Server:
 
     name: str
     port: int
+    pid: int = 0
 
     def url(self, delay_ms: int) -> str:
         return f"http://127.0.0.1:{self.port}/{delay_ms}ms/v1"
@@ -96,7 +97,7 @@ def chat_server(core: int | None) -> Iterator[Server]:
         server = subprocess.Popen(pinned(command, core), stdin=subprocess.DEVNULL)
         try:
             _wait_for(port, server)
-            yield Server(kind, port)
+            yield Server(kind, port, server.pid)
         finally:
             server.terminate()
             server.wait()

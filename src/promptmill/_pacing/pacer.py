@@ -78,6 +78,8 @@ class Pacer:
         self._settles = charging == "settle"
         self._takes_the_higher = admission == "max"
         self._book = TokenBook()
+        self._costed: tuple[TokenEstimate | None, Mapping[LimitedThing, float]] = (None, _ONE_REQUEST)
+        """What was worked out last, and holds until the book learns: a request is asked for three times in a row."""
         self._gate = Gate()
         self._rates: dict[LimitedThing, Rate] = {}
         self._windows: dict[tuple[LimitedThing, float], Window] = {}
@@ -148,6 +150,7 @@ class Pacer:
             return
         self._gate_opened_for(charge)
         self._book.reported(charge.estimate, usage)
+        self._costed = (None, _ONE_REQUEST)
         if self._settles:
             self._settle(charge, usage)
         for reading in readings:
@@ -219,10 +222,15 @@ class Pacer:
     def _costs(self, estimate: TokenEstimate) -> Mapping[LimitedThing, float]:
         if not self.counts_tokens:
             return _ONE_REQUEST
+        known, costs = self._costed
+        if known is estimate:
+            return costs
         taken = self._book.input(estimate)
         given = self._book.output(estimate, self._settles)
         both = max(taken, given) if self._takes_the_higher else taken + given
-        return {"requests": 1.0, "tokens": both, "input_tokens": taken, "output_tokens": given}
+        costs = {"requests": 1.0, "tokens": both, "input_tokens": taken, "output_tokens": given}
+        self._costed = (estimate, costs)
+        return costs
 
     def _close(self, charge: Charge) -> bool:
         was_open, charge.open = charge.open, False
