@@ -154,6 +154,21 @@ def test_a_mapped_file_without_room_takes_nothing_more(path: Path, monkeypatch: 
     assert path.read_bytes().rstrip(b"\0") == b"01234567"
 
 
+def test_room_that_is_reserved_needs_no_call_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = MappedFile.open(path, synced=False)
+    file.write(b"0")
+    file.reserve()
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", fail(errno.ENOSPC))
+        for _ in range(files.RESERVE_BYTES // 1000):
+            file.write(bytes(1000))
+        file.reserve()  # says nothing
+        assert file.size() > files.RESERVE_BYTES - 1000
+        with pytest.raises(StorageError, match="No space left"):
+            file.write(bytes(2 * files.GROWTH_BYTES))
+    file.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no claims on Windows")
 def test_a_claimed_file_is_not_shared(path: Path) -> None:
     first, second = DurableFile.open(path), DurableFile.open(path)

@@ -178,7 +178,7 @@ class Engine(LaneTotals):
                         self._room = anyio.Event()
                         await self._room.wait()
                     number = self._router.number(entry)
-                    chain = self._router.routes[number].chain
+                    chain = self._router.chains[number]
                     self.lanes[chain[0]].put(Queued(entry, chain, due=self._spec.dues.get(number)))
 
     def _has_room(self) -> bool:

@@ -22,6 +22,7 @@ from promptmill._pool import Pool
 from promptmill._queue import Queued
 from promptmill._ratecap import RateCap
 from promptmill._timeouts import Next, TimedScope
+from promptmill._turn import Turn
 from promptmill._waiting import LEAST_AHEAD, Waiting
 from promptmill._work import Outcome, Pricer, Work
 from promptmill.clock import Clock
@@ -86,7 +87,7 @@ class Lane:
         self._waiting = Waiting(memory=2 * max(self._low_water, QUEUE_MEMORY))
         self._rate_cap = RateCap(spec.calls_per_second) if spec.calls_per_second else None
         self._caller = Caller(self._pool, outcome, clock, self._waiting.retries, spec.timeout, spec.hedge)
-        self._turn = anyio.Lock(fast_acquire=True)
+        self._turn = Turn()
         self._changed = anyio.Event()
         self._waits_for_calls = False
         self._group: TaskGroup | None = None
@@ -243,8 +244,9 @@ class Lane:
 
     async def _next(self) -> Work | None:
         """The next request that may be sent now; None when the lane is closed."""
-        # Nearly always it is free, and then taking it must not cost much.
-        await self._turn.acquire() if self._turn.locked() else self._turn.acquire_nowait()
+        if self._turn.taken:
+            await self._turn.wait()
+        self._turn.taken = True
         try:
             while not self._closed:
                 if self._pool.full:
@@ -261,7 +263,7 @@ class Lane:
                     return work
             return None
         finally:
-            self._turn.release()
+            self._turn.leave()
 
     def _take(self, now: float) -> Work | None:
         work = self._waiting.take(now, self._pool.concurrency)

@@ -85,6 +85,8 @@ class Pool:
 
     def oversized(self, estimate: TokenEstimate) -> str | None:
         """The limit this request is larger than everywhere."""
+        if self._only:
+            return self._only.pacer.oversized(estimate)
         names = [one.pacer.oversized(estimate) for one in self.usable]
         return None if None in names else names[0]
 

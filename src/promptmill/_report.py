@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -26,10 +26,14 @@ _PER_LOG: Final = 1 / math.log(_GROWTH)
 class Latencies:
     """Latencies in seconds, in a histogram whose size does not depend on how many there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Iterable[Latencies] = ()) -> None:
         self._buckets: Counter[int] = Counter()
         self._count = 0
         self._sum = 0.0
+        for part in parts:
+            self._buckets.update(part._buckets)
+            self._count += part._count
+            self._sum += part._sum
 
     def add(self, seconds: float) -> None:
         self._buckets[int(math.log(seconds / _SMALLEST) * _PER_LOG) if seconds > _SMALLEST else 0] += 1
@@ -200,7 +204,7 @@ class _ProviderTally:
         self.attempts = 0
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
-        self.latencies = Latencies()
+        self.latencies: dict[Tier | None, Latencies] = {}
         self.tiers: dict[Tier, _TierTally] = {}
         self._price_of = price_of
 
@@ -214,7 +218,9 @@ class _ProviderTally:
         self.failed += result.status == "failed"
         self.attempts += result.ok and result.attempts > 0
         if result.latency_s is not None:
-            self.latencies.add(result.latency_s)
+            if result.tier not in self.latencies:
+                self.latencies[result.tier] = Latencies()
+            self.latencies[result.tier].add(result.latency_s)
         if result.usage.input_tokens is not None:
             self.input_tokens = (self.input_tokens or 0) + result.usage.input_tokens
         if result.usage.output_tokens is not None:
@@ -245,7 +251,7 @@ class _ProviderTally:
             attempts=self.attempts,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
-            latency_s=self.latencies.summary(),
+            latency_s=Latencies(self.latencies.values()).summary(),
             throttled=traffic.refusals,
             learned_limits=tuple(
                 LearnedLimit(name=one.name, limit=round(one.limit, 1), source="provider" if one.told else "refusals")
@@ -273,7 +279,6 @@ class Tally(Observer):
         """Failed requests by ``error.code``."""
         self.tokens = 0
         """Input and output tokens reported so far."""
-        self._latencies = Latencies()
         self._providers: dict[str, _ProviderTally] = {}
 
     def add_finished(self, result: Result) -> None:
@@ -298,10 +303,13 @@ class Tally(Observer):
         self.tokens += (result.usage.input_tokens or 0) + (result.usage.output_tokens or 0)
         if result.error is not None:
             self.errors[result.error.code] += 1
-        if result.latency_s is not None and result.tier != "batch":
-            self._latencies.add(result.latency_s)
         if result.provider is not None:
             self._of(result.provider).add(result)
+
+    def _calls(self) -> Iterator[Latencies]:
+        """Those of single calls."""
+        for tally in self._providers.values():
+            yield from (latencies for tier, latencies in tally.latencies.items() if tier != "batch")
 
     def summary(
         self,
@@ -326,7 +334,7 @@ class Tally(Observer):
             skipped=self.skipped,
             elapsed_s=round(elapsed, 4),
             requests_per_s=round(finished / elapsed, 3) if elapsed > 0 else 0.0,
-            latency_s=self._latencies.summary(),
+            latency_s=Latencies(self._calls()).summary(),
             attempts=sum(tally.attempts for tally in self._providers.values()),
             cost_usd=cost.total,
             cost_all_realtime_usd=all_realtime.total,

@@ -81,7 +81,8 @@ class Router:
                     )
         self.routes = tuple(routes)
         self._choices = [(route.when, number) for number, route in enumerate(routes)]
-        self._chains = [route.chain for route in routes]
+        self.chains = [route.chain for route in routes]
+        """The names of the providers to try, in order, by the position of the route."""
 
     def number(self, request: Request) -> int:
         """The position of the route for ``request`` among :attr:`routes`."""
@@ -92,4 +93,4 @@ class Router:
 
     def chain(self, request: Request) -> tuple[str, ...]:
         """The names of the providers to try, in order."""
-        return self._chains[self.number(request)]
+        return self.chains[self.number(request)]

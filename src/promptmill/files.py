@@ -11,6 +11,7 @@ import mmap
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +19,11 @@ from typing import Final, Self
 
 from promptmill.errors import RunLocked, StorageError
 
-GROWTH_BYTES: Final = 1024 * 1024
-"""Room that is taken at once for a file written through memory."""
+GROWTH_BYTES: Final = 256 * 1024
+"""Room that is taken at once where a file written through memory has none left."""
+
+RESERVE_BYTES: Final = 1024 * 1024
+"""Room that is kept ahead of it."""
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it
 
@@ -140,9 +144,10 @@ class MappedFile(DurableFile):
 
     def __init__(self, path: Path, descriptor: int) -> None:
         super().__init__(path, descriptor)
-        self._end = self._room = os.fstat(descriptor).st_size
+        self._end = self._mapped = self._room = os.fstat(descriptor).st_size
         self._memory: mmap.mmap | None = None
         self._can_map = True
+        self._reserving = threading.Lock()
 
     def size(self) -> int:
         """Bytes written, without the room behind them."""
@@ -152,7 +157,7 @@ class MappedFile(DurableFile):
         """Append all of ``data``. Raises StorageError: then nothing of it is there."""
         self._refuse_if_broken("E0602")
         end = self._end + len(data)
-        if end > self._room and self._can_map:
+        if end > self._mapped and self._can_map:
             self._grow(end)
         if self._memory is None:
             super().write(data)
@@ -160,24 +165,36 @@ class MappedFile(DurableFile):
             self._memory[self._end : end] = data
         self._end = end
 
+    def reserve(self) -> None:
+        """Take room for what will be written: from another thread than the one that writes, since it may take long on a
+        busy disk. Where it cannot be taken nothing is said; whoever needs it will be told."""
+        # Never into a file that was closed meanwhile, whose descriptor may be another's, or that is mapped no longer.
+        with self._reserving, suppress(OSError):
+            if self._memory is not None and self._room - self._end < RESERVE_BYTES:
+                self._room += os.write(self._descriptor, bytes(RESERVE_BYTES))
+
     def close(self) -> None:
-        if self._memory is not None:
-            self._unmap()
-            with suppress(StorageError):
-                self.truncate(self._end)
-        super().close()
+        with self._reserving:
+            if self._memory is not None:
+                self._unmap()
+                with suppress(StorageError):
+                    self.truncate(self._end)
+            super().close()
 
     def _grow(self, end: int) -> None:
-        more = max(end - self._room, GROWTH_BYTES)
-        super().write(bytes(more))  # and not just a longer file: only what is written has its place on the disk
-        self._unmap()
-        try:
-            self._memory = mmap.mmap(self._descriptor, self._room + more)
-        except OSError:
-            self._can_map = False
-            self.truncate(self._end)
-        else:
+        if end > self._room:
+            more = max(end - self._room, GROWTH_BYTES)
+            super().write(bytes(more))  # and not just a longer file: only what is written has its place on the disk
             self._room += more
+        with self._reserving:
+            self._unmap()
+            try:
+                self._memory = mmap.mmap(self._descriptor, self._room)
+            except OSError:
+                self._can_map = False
+                self.truncate(self._end)
+            else:
+                self._mapped = self._room
 
     def _unmap(self) -> None:
         memory, self._memory = self._memory, None

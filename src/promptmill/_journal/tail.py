@@ -50,6 +50,10 @@ class Tail:
         """Write one frame. Raises StorageError."""
         self._file.write(_HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload, _SEED)) + payload)
 
+    def reserve(self) -> None:
+        """Take room for frames to come. Call it in a thread."""
+        self._file.reserve()
+
     def renewed(self, frames: Iterator[Frame]) -> Tail:
         """A new tail with ``frames`` in it; this one is gone. Raises StorageError: then it is there as before."""
         following = Tail(self._directory, self._epoch, self._number + 1)

@@ -71,20 +71,20 @@ class Fleet(Coordinator):
         workers, self._workers = self._workers, []
         await asyncio.gather(*(worker.stop() for worker in workers))
 
-    async def call(self, provider: int, request: Request, timeout: float) -> Response:
-        """Let the worker with the fewest calls make this one; wait for a worker when there is none.
+    @property
+    def idlest(self) -> WorkerProcess | None:
+        """The worker with the fewest calls; None when there is none at present."""
+        return min((one for one in self._workers if one.is_alive), key=_load, default=None)
 
-        Raises:
-            NeverSent: there will be none (``no_worker``).
-            ProviderError: as :meth:`WorkerProcess.call`.
-        """
-        while not (able := [one for one in self._workers if one.is_alive]):
+    async def worker(self) -> WorkerProcess:
+        """:attr:`idlest`, when there is one. Raises NeverSent: there will be none (``no_worker``)."""
+        while (worker := self.idlest) is None:
             if self._gave_up:
                 raise NeverSent("there is no worker process to make the call", code="no_worker")
             if self._came.is_set():
                 self._came = anyio.Event()
             await self._came.wait()
-        return await min(able, key=_load).call(provider, request, timeout)
+        return worker
 
     async def _start(self) -> None:
         worker = WorkerProcess(self._answered, self._lost)
@@ -162,6 +162,7 @@ class _Elsewhere(RealtimeProvider):
 
     async def complete(self, request: Request, *, timeout: float) -> Response:
         try:
-            return await self._fleet.call(self._number, request, timeout)
+            worker = self._fleet.idlest or await self._fleet.worker()
+            return await worker.call(self._number, request, timeout)
         except NOT_ENCODED:
             return await self._here.complete(request, timeout=timeout)

@@ -416,6 +416,9 @@ class Lab:
         after.billed_before = life.billed_before + PRICE * len(self.noted(life, billed, cut))
         unknown = self.noted(life, "asked", cut) - self.noted(life, told, cut)
         after.worst_before = life.worst_before + WORST * len(unknown)
+        if chance is not None:
+            # It may also take the word of what a call came to and leave a total with that in it: both count then.
+            after.worst_before += PRICE * len(self.noted(life, "told", cut) - self.noted(life, "stored", cut))
         return after
 
     def noted(self, life: Life, what: str, cut: int) -> set[int]:
