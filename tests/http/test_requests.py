@@ -139,6 +139,14 @@ async def test_a_line_break_in_a_header_is_never_sent(client: HttpClient) -> Non
     assert "hush" not in str(caught.value)
 
 
+async def test_a_header_that_cannot_be_encoded_is_never_sent(client: HttpClient) -> None:
+    async with BadServer() as server:
+        with pytest.raises((NeverSent, Transient)) as caught:
+            await client.post(server.url, headers={"x-key": "hush\udc80"}, body=b"{}", timeout=5)
+    assert server.requests == []
+    assert "hush" not in str(caught.value)
+
+
 async def test_two_hundred_at_once(opened) -> None:
     client = await opened(connections=200)
     async with BadServer(lambda received: [Pause(0.05), Send(http_reply(received.body))]) as server:

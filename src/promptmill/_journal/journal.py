@@ -293,7 +293,8 @@ class Journal(Sink):
 
     def _commit(self, finished: Sequence[Finished], spent: dict[str, float]) -> StorageError | None:
         """Commit; when the disk is full, do so on the ballast and return what the disk said."""
-        self._tail.reserve()
+        if finished:
+            self._tail.reserve()
         meta = {_SPENT: spent} if spent != self._spent_stored else {}
         if not finished and not meta:
             return None

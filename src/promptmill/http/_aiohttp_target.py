@@ -62,6 +62,7 @@ class Target:
         for name, value in self.destination.headers.items():
             if _CONTROL.search(name) or _CONTROL.search(value):
                 raise ValueError(f"there is a control character in the header {_CONTROL.sub('?', name)!r}")
+            f"{name}{value}".encode()  # lone surrogates cannot be sent, and are a ValueError
 
 
 class Destination(aiohttp.ClientRequest):
