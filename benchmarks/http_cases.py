@@ -89,7 +89,7 @@ CELLS = (
     Cell(20, 64, 8_000, _EVERY),
     Cell(20, 256, 12_000, _EVERY),
     Cell(20, 1000, 12_000, _EVERY),
-    Cell(200, 64, 1_280, _SLOWLY),
+    Cell(200, 64, 3_840, _SLOWLY),
     Cell(200, 256, 3_840, _SLOWLY),
     Cell(200, 1000, 10_000, _SLOWLY),
 )
