@@ -182,11 +182,11 @@ class MappedFile(DurableFile):
             super().close()
 
     def _grow(self, end: int) -> None:
-        if end > self._room:
-            more = max(end - self._room, GROWTH_BYTES)
-            super().write(bytes(more))  # and not just a longer file: only what is written has its place on the disk
-            self._room += more
         with self._reserving:
+            if end > self._room:
+                more = max(end - self._room, GROWTH_BYTES)
+                super().write(bytes(more))  # and not just a longer file: only what is written has its place on the disk
+                self._room += more
             self._unmap()
             try:
                 self._memory = mmap.mmap(self._descriptor, self._room)
