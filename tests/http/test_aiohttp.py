@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from promptmill.errors import Transient
+from promptmill.errors import NeverSent, Transient
 from promptmill.http import HttpSettings, _aiohttp, open_client
 from promptmill.http._connecting import KEEP_IDLE_CONNECTION, socket_options
 from promptmill.testing.badserver import BadServer, http_reply
@@ -107,3 +107,15 @@ def _everything(connection: socket.socket) -> int:
     except ConnectionResetError:
         pass
     return received
+
+
+async def test_credentials_in_a_url_become_a_header() -> None:
+    async with BadServer([http_reply()]) as server, open_client(HttpSettings()) as client:
+        url = server.url.replace("//", "//me:hush@")
+        await client.post(url + "/v1", headers={}, body=b"{}", timeout=5)
+        with pytest.raises(NeverSent, match="credentials") as caught:
+            await client.post(url, headers={"Authorization": "Bearer k"}, body=b"{}", timeout=5)
+    (received,) = server.requests
+    assert received.headers["authorization"] == "Basic bWU6aHVzaA=="
+    assert (received.target, received.headers["host"]) == ("/v1", f"127.0.0.1:{server.port}")
+    assert (caught.value.code, "hush" in str(caught.value)) == ("bad_url", False)

@@ -131,18 +131,11 @@ async def test_cookies_are_not_kept(client: HttpClient) -> None:
     assert all("cookie" not in received.headers for received in server.requests)
 
 
-async def test_a_line_break_in_a_header_is_never_sent(client: HttpClient) -> None:
+@pytest.mark.parametrize("value", ["hush\r\nx-more: 1", "hush\udc80"], ids=["a line break", "half a character"])
+async def test_a_header_that_cannot_be_one_is_never_sent(client: HttpClient, value: str) -> None:
     async with BadServer() as server:
         with pytest.raises((NeverSent, Transient)) as caught:
-            await client.post(server.url, headers={"x-key": "hush\r\nx-more: 1"}, body=b"{}", timeout=5)
-    assert server.requests == []
-    assert "hush" not in str(caught.value)
-
-
-async def test_a_header_that_cannot_be_encoded_is_never_sent(client: HttpClient) -> None:
-    async with BadServer() as server:
-        with pytest.raises((NeverSent, Transient)) as caught:
-            await client.post(server.url, headers={"x-key": "hush\udc80"}, body=b"{}", timeout=5)
+            await client.post(server.url, headers={"x-key": value}, body=b"{}", timeout=5)
     assert server.requests == []
     assert "hush" not in str(caught.value)
 

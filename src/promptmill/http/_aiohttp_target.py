@@ -37,7 +37,7 @@ class Target:
             self.destination = _destination(method, URL(url), dict(headers), self.proxy)
             self._head: bytes | None = None
             self._check()
-        except (ValueError, aiohttp.InvalidURL) as error:
+        except ValueError as error:
             raise bad_url(url, quoted(str(error))) from error
         self.has_no_reply_body = self.destination.method == "HEAD"
         self._sends_length_of_nothing = self.destination.method not in self.destination.GET_METHODS
