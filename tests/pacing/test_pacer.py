@@ -332,3 +332,12 @@ def test_what_is_owed_is_how_long_it_takes(estimates: list[TokenEstimate]) -> No
     for name, seconds in pacer.owed().items():
         total = sum(cost(name, estimate) for estimate in estimates)
         assert seconds == pytest.approx(60 * total / limits[name] / TARGET_UTILISATION)
+
+
+def test_what_is_learned_counts_for_an_estimate_that_was_asked_for_before() -> None:
+    pacer = Pacer({"itpm": 1000}, VirtualClock())
+    estimate = TokenEstimate(500, None)
+    assert pacer.oversized(estimate) is None
+    for _ in range(5):
+        pacer.answered(pacer.charge(estimate), Usage(input_tokens=5000))
+    assert pacer.oversized(estimate) == "itpm"
