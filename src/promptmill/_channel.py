@@ -12,7 +12,7 @@ import msgspec
 
 from promptmill._breaker import Breaker
 from promptmill._concurrency import Concurrency
-from promptmill._pacing import LONGEST, Charge, Learned, Pacer
+from promptmill._pacing import LONGEST, Cap, Charge, Learned, Pacer
 from promptmill.clock import Clock
 from promptmill.errors import AuthFailed, NeverSent, ProviderError, QuotaExhausted, Throttled, Transient
 from promptmill.interfaces import RealtimeProvider
@@ -21,7 +21,11 @@ from promptmill.models import Response, TokenEstimate
 NEW_SHARE: Final = 0.1
 """The weight of each call in the running mean of latencies."""
 
-_OVERLOADED: Final = frozenset({503, 504})
+_OVERLOADED: Final = frozenset({503, 529})
+"""What a server that is too busy answers: judged as a refusal, since it may be one for how fast we go or for how much is
+under way, or for nothing that we do."""
+
+_LATE: Final = 504
 _TIMEOUT: Final = "timeout"
 
 SHORT_REST_S: Final = 600.0
@@ -71,6 +75,7 @@ class Channel:
         self._is_one_of_many = is_one_of_many
         self.concurrency = concurrency
         self.pacer = pacer
+        self.cap = Cap()
         self.in_flight = 0
         self.latency: float | None = None
         """Seconds, a running mean over the calls that were answered; None before the first."""
@@ -85,7 +90,12 @@ class Channel:
     @property
     def full(self) -> bool:
         """Whether as many calls are under way as should be."""
-        return self.in_flight >= self.concurrency.limit
+        return self.in_flight >= self.at_once
+
+    @property
+    def at_once(self) -> int:
+        """Calls that may be under way."""
+        return min(self.concurrency.limit, self.cap.bound)
 
     @property
     def ill(self) -> bool:
@@ -115,7 +125,7 @@ class Channel:
     def send(self, estimate: TokenEstimate) -> Passage:
         """A call goes now. Exactly one of the other methods is called when it has come to its end."""
         self.in_flight += 1
-        return Passage(self, self.pacer.charge(estimate), self._breaker.sent())
+        return Passage(self, self.pacer.charge(estimate, self.cap, self.in_flight), self._breaker.sent())
 
     def answered(self, passage: Passage, response: Response) -> float:
         """It was answered. Returns the seconds it took."""
@@ -141,14 +151,17 @@ class Channel:
             failure.message = f"{self.name}: {failure.message}"
         if isinstance(failure, Throttled):
             self._breaker.forget(passage.probe)
-            self._rest(self.pacer.refused(passage.charge, failure), failure)
+            self.pacer.refused(passage.charge, failure)
+            self._rest(self.pacer.resting_until - now, failure)
             return
         if isinstance(failure, NeverSent):
             self.pacer.not_sent(passage.charge)
+        elif failure.http_status in _OVERLOADED:
+            self.pacer.refused(passage.charge, failure)
         else:
             self.pacer.failed(passage.charge)
         if isinstance(failure, NeverSent | Transient):
-            if failure.code == _TIMEOUT or failure.http_status in _OVERLOADED:
+            if failure.code == _TIMEOUT or failure.http_status == _LATE:
                 self.concurrency.lost(passage.charge.sent_at, now)
             if self._breaker.failed(passage.probe, now, self.in_flight):
                 self._tell(
@@ -161,7 +174,7 @@ class Channel:
     def dropped(self, passage: Passage) -> None:
         """It was cancelled, or came to an end that says nothing about the provider."""
         self.in_flight -= 1
-        self.pacer.failed(passage.charge)
+        self.pacer.dropped(passage.charge)
         self._breaker.forget(passage.probe)
 
     def traffic(self) -> Traffic:

@@ -72,7 +72,7 @@ class Pool:
     @property
     def concurrency(self) -> int:
         """Calls that may be in flight now."""
-        return self._only.concurrency.limit if self._only else sum(one.concurrency.limit for one in self.usable)
+        return self._only.at_once if self._only else sum(one.at_once for one in self.usable)
 
     @property
     def latency(self) -> float | None:
@@ -138,7 +138,7 @@ class Pool:
         cached = None if key is None else self._last_for.get(key)
         chosen = next((one for one in ready if one is cached), None)
         if chosen is None:
-            chosen = min(ready, key=lambda one: one.in_flight / one.concurrency.limit)
+            chosen = min(ready, key=lambda one: one.in_flight / one.at_once)
         if key is not None:
             self._last_for[key] = chosen
             self._last_for.move_to_end(key)

@@ -13,6 +13,10 @@ costs as many calls as there may be at once, not as many as there are requests, 
 
 LEAST_AHEAD = 64
 
+MOST_REFUSED = 2048
+"""Requests that may wait for as long as a refusal told them to. They are no sign of an outage, for which their whole key
+would rest, and a server that tells single calls to wait for a minute must not hold up the others."""
+
 
 class Waiting:
     """``memory`` requests of each priority are kept in memory, the rest on disk.
@@ -67,7 +71,7 @@ class Waiting:
                 work = self._backoff.pop_due(now)
             if work is not None:
                 return work
-            if retrying >= _most_retrying(concurrency):
+            if len(self._backoff) >= _most_retrying(concurrency) or len(self._again) >= MOST_REFUSED:
                 return None
         queued = self._queue.popleft()
         if queued is None:

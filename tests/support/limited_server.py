@@ -14,12 +14,12 @@ from promptmill._engine_spec import EngineSpec, Entry
 from promptmill._lane import Key, LaneSpec
 from promptmill._routing import Route, Router
 from promptmill.clock import VirtualClock
-from promptmill.errors import RunStopped, Throttled
+from promptmill.errors import ProviderError, RunStopped, Throttled, Transient
 from promptmill.interfaces import Observer, RealtimeProvider
 from promptmill.models import LimitReading, Message, Request, Response, Result, TokenEstimate, Usage
 from promptmill.policies.exponential import ExponentialPolicy
 from promptmill.testing import request
-from promptmill_simulator.meters import METERS, LimitKind, Meter
+from promptmill_simulator.meters import METERS, LimitKind, Meter, Taken
 
 MEDIAN_LATENCY = 2.5
 SIGMA = 0.5
@@ -34,8 +34,35 @@ class Size(msgspec.Struct, frozen=True):
     given: int = 10
 
 
+class Noise(msgspec.Struct, frozen=True):
+    """Refusals that have nothing to do with how many calls come: ``share`` of the calls, or of those in the first
+    ``bad`` seconds of each minute. ``hint``: the seconds to wait that are told. ``status`` 500 is no refusal at all,
+    but what refusals are compared with."""
+
+    share: float
+    status: int = 429
+    hint: float | None = None
+    bad: float = 60.0
+
+    def hits(self, rng: random.Random, now: float) -> bool:
+        return now % 60.0 < self.bad and rng.random() < self.share
+
+    def failure(self) -> ProviderError:
+        """As the HTTP layer makes it of a reply with that status."""
+        if self.status == 500:
+            return Transient("broken", code="server_error", http_status=500)
+        if self.status == 503 and self.hint is None:
+            return Transient("overloaded", code="overloaded", http_status=503)
+        code = "rate_limited" if self.status == 429 else "overloaded"
+        return Throttled("too many", code=code, http_status=self.status, retry_after=self.hint)
+
+
 class Server(RealtimeProvider):
-    """Answers after a while, within its limits. ``rpm`` and ``tpm`` may be changed while it runs."""
+    """Answers after a while, within its limits. ``rpm`` and ``tpm`` may be changed while it runs.
+
+    ``cap``: calls it works on at once; it refuses the others. ``hint``: what it says of the wait, whatever is true;
+    None where ``tells_wait`` decides. ``names``: whether a refusal names the limit.
+    """
 
     model = "sim"
 
@@ -52,12 +79,25 @@ class Server(RealtimeProvider):
         settles: bool = False,
         size: Callable[[random.Random], Size] = lambda _: Size(),
         latency: float = MEDIAN_LATENCY,
+        sigma: float = SIGMA,
+        noise: Noise | None = None,
+        cap: int | None = None,
+        hint: float | None = None,
+        names: bool = True,
         seed: int = 1,
     ) -> None:
         self.clock = clock
         self.charging = "settle" if settles else "reserve"
         self.random = random.Random(seed)
         self._latency = latency
+        self._sigma = sigma
+        self._noise = noise
+        self.cap = cap
+        self._hint = hint
+        self._names = names
+        self._working = 0
+        self.busy_seconds = 0.0
+        """Summed over the calls that were worked on."""
         self._tells_wait = tells_wait
         self._tells_limits = tells_limits
         self._size = size
@@ -68,6 +108,8 @@ class Server(RealtimeProvider):
         self.accepted: list[tuple[float, float]] = []
         """When, and how many tokens were charged."""
         self.refused: list[float] = []
+        """When something was refused for a limit or a cap; ``stray`` is when it was for none."""
+        self.stray: list[float] = []
         self._clock_of = clock.wall if METERS[kind].by_wall else clock.now
         now = self._clock_of()
         self.requests: Meter | None = None if rpm is None else METERS[kind](rpm, burst, now)
@@ -85,7 +127,22 @@ class Server(RealtimeProvider):
     async def complete(self, request: Request, *, timeout: float) -> Response:
         self.prefixes.append(request.messages[0].text[:10])
         await anyio.sleep(0.01 + self.random.expovariate(1 / 0.0075))
-        size = self.size(request)
+        if self._noise and self._noise.hits(self.random, self.clock.now()):
+            self.stray.append(self.clock.now())
+            await anyio.sleep(0.01)
+            raise self._noise.failure()
+        if self.cap is not None and self._working >= self.cap:
+            self.refused.append(self.clock.now())
+            await anyio.sleep(0.01)
+            raise Throttled("too many at once", retry_after=self._hint)
+        taken, charge = await self._take(self.size(request))
+        self._working += 1
+        try:
+            return await self._answer(request, taken)
+        finally:
+            self._working -= 1
+
+    async def _take(self, size: Size) -> tuple[list[tuple[Meter, Taken]], float]:
         charge = size.taken + (size.given if size.most is None else size.most)
         now = self._clock_of()
         wants = [(m, a, n) for m, a, n in ((self.requests, 1.0, "requests"), (self.tokens, charge, "tokens")) if m]
@@ -94,13 +151,20 @@ class Server(RealtimeProvider):
                 self.refused.append(self.clock.now())
                 await anyio.sleep(0.01)
                 wait = meter.wait_for(amount, now) if self._tells_wait and not self.down() else None
-                failure = Throttled("too many", retry_after=wait, dimension=name)
+                wait = wait if self._hint is None else self._hint
+                failure = Throttled("too many", retry_after=wait, dimension=name if self._names else None)
                 failure.limits = tuple(self._readings(now)) if self._tells_limits else ()
                 raise failure
         taken = [(meter, meter.take(amount, now)) for meter, amount, _ in wants]
         self.accepted.append((self.clock.now(), charge))
-        limits = tuple(self._readings(now)) if self._tells_limits else ()
-        await anyio.sleep(self._latency * math.exp(self.random.gauss(0, SIGMA)))
+        return taken, charge
+
+    async def _answer(self, request: Request, taken: list[tuple[Meter, Taken]]) -> Response:
+        size = self.size(request)
+        limits = tuple(self._readings(self._clock_of())) if self._tells_limits else ()
+        seconds = self._latency * math.exp(self.random.gauss(0, self._sigma))
+        await anyio.sleep(seconds)
+        self.busy_seconds += seconds
         del self._sizes[request.index]
         if self.charging == "settle":
             for meter, was in taken:

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final
 
 _EVERY: Final = 0.5
+_SPAN: Final = 4
 _MARKS: Final = 130
 """A little more than a minute."""
 
@@ -23,6 +24,11 @@ class Flow:
         if not self._marks or now - self._marks[-1][0] >= _EVERY:
             self._marks.append((now, self.total))
         self.total += units
+
+    def best(self) -> float:
+        """Units a second in the best two seconds of the last minute."""
+        marks = list(self._marks)
+        return max((end[1] - start[1]) / (end[0] - start[0]) for start, end in zip(marks, marks[_SPAN:])) if len(marks) > _SPAN else 0.0
 
     def give_back(self, units: float) -> None:
         """They were refused, or not used."""

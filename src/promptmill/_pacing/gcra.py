@@ -11,6 +11,9 @@ from typing import Final
 BURST_SECONDS: Final = 1.0
 """What may go at once, in seconds of the rate. A full minute's burst gets a whole minute of refusals at the start."""
 
+SMALL_BURST_SECONDS: Final = 0.05
+"""The same where the provider has refused: its bucket may be small. More than an event loop under load is late by."""
+
 
 class Gcra:
     """Lets ``rate`` units a second go."""
@@ -41,6 +44,11 @@ class Gcra:
         if owed > 0:
             self.arrival = now + self.burst + owed * self.rate / rate
         self.rate = rate
+
+    def set_burst(self, seconds: float, now: float) -> None:
+        """Let no more than so many seconds' worth go at once from now on."""
+        self.arrival = max(self.arrival, now + self.burst) - self.burst + seconds
+        self.burst = seconds
 
     def leave_at_most(self, units: float, now: float) -> None:
         """Let no more than ``units`` go at once; negative units are waited for."""

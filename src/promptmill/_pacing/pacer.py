@@ -7,12 +7,16 @@ from typing import Final
 
 import msgspec
 
+from promptmill._pacing.cap import Cap
+from promptmill._pacing.charges import Charge, Fate
 from promptmill._pacing.gate import Gate
+from promptmill._pacing.judgement import Verdict
+from promptmill._pacing.order import Order
 from promptmill._pacing.rates import Rate
 from promptmill._pacing.tokens import TokenBook
 from promptmill._pacing.windows import Window
 from promptmill.clock import Clock
-from promptmill.errors import Throttled
+from promptmill.errors import ProviderError, Throttled
 from promptmill.interfaces import Admission, Charging
 from promptmill.models import LimitedThing, LimitReading, TokenEstimate, Usage
 
@@ -37,21 +41,6 @@ _ONE_REQUEST: Final[Mapping[LimitedThing, float]] = {
     "input_tokens": 0.0,
     "output_tokens": 0.0,
 }
-
-_START_LOOKBACK: Final = 2.0
-"""Seconds over which the rate before a first refusal is measured."""
-
-
-class Charge(msgspec.Struct):
-    """What one request was counted as, by limited thing. ``sent_at`` is when it went; ``before`` what had been charged
-    until then; ``windows`` are those it was charged to, which are not those that were heard of since."""
-
-    sent_at: float
-    estimate: TokenEstimate
-    costs: Mapping[LimitedThing, float]
-    before: Mapping[LimitedThing, float]
-    windows: list[tuple[LimitedThing, Window]]
-    open: bool = True
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +72,9 @@ class Pacer:
         self._gate = Gate()
         self._rates: dict[LimitedThing, Rate] = {}
         self._windows: dict[tuple[LimitedThing, float], Window] = {}
-        self._cut_at = clock.now()
+        self._order = Order(lambda charge, now: self._judge(charge, now))
+        self._lowered: Cap | None = None
+        """A cap that is lowered on trial."""
         self._heard_from = clock.now()
         self.refusals = 0
         self.counts_tokens = any(_NAMES[name][0] != "requests" for name in limits)
@@ -111,9 +102,15 @@ class Pacer:
     def wait(self, estimate: TokenEstimate) -> float:
         """Seconds until this request may go; 0 when it may go now."""
         now = self._clock.now()
-        longest = max(self._gate.until - now, 0.0)
-        if longest or not (self._rates or self._windows):
+        longest = self._gate.until - now
+        if longest > 0:
             return longest
+        if self._gate.probing:
+            self._order.look(now)
+            longest = max(self._order.known_in(now) if self._gate.probing else self._gate.until - now, 0.0)
+        if longest > 0 or not (self._rates or self._windows):
+            return max(longest, 0.0)
+        longest = 0.0
         costs = self._costs(estimate)
         slowest: Rate | None = None
         for what, rate in self._rates.items():
@@ -128,8 +125,8 @@ class Pacer:
             slowest.binds()
         return longest
 
-    def charge(self, estimate: TokenEstimate) -> Charge:
-        """Count a request that goes now against every limit."""
+    def charge(self, estimate: TokenEstimate, cap: Cap | None = None, level: int = 1) -> Charge:
+        """Count a request that goes now against every limit, as the ``level``-th under way where ``cap`` holds."""
         now = self._clock.now()
         costs = self._costs(estimate)
         before = {what: rate.charged for what, rate in self._rates.items()}
@@ -140,15 +137,16 @@ class Pacer:
         windows = [(what, window) for (what, _), window in self._windows.items()]
         for what, window in windows:
             window.charge(costs[what], now)
-        return Charge(now, estimate, costs, before, windows)
+        charge = Charge(now, estimate, costs, before, windows, cap, level, level, self._gate.sent())
+        self._order.sent(charge, now)
+        return charge
 
     # After it, exactly once for each charge.
 
     def answered(self, charge: Charge, usage: Usage, readings: Iterable[LimitReading] = ()) -> None:
         """The provider took the request. What it used is settled where the provider settles."""
-        if not self._close(charge):
+        if not self._close(charge, Fate.TAKEN):
             return
-        self._gate_opened_for(charge)
         self._book.reported(charge.estimate, usage)
         self._costed = (None, _ONE_REQUEST)
         if self._settles:
@@ -157,30 +155,29 @@ class Pacer:
             self._heard(reading, charge)
 
     def failed(self, charge: Charge) -> None:
-        """Nobody knows whether the provider counted it, so it stays counted."""
-        self._close(charge)
+        """Nobody knows whether the provider counted it, so it stays counted; refused it was not."""
+        self._close(charge, Fate.TAKEN)
+
+    def dropped(self, charge: Charge) -> None:
+        """It came to an end that says nothing about the provider; it stays counted."""
+        self._close(charge, Fate.UNKNOWN)
 
     def not_sent(self, charge: Charge) -> None:
         """The provider never saw it."""
-        if self._close(charge):
+        if self._close(charge, Fate.UNKNOWN):
             self._give_back(charge)
 
-    def refused(self, charge: Charge, failure: Throttled) -> float:
-        """The provider refused it. Returns the seconds the whole key rests."""
-        now = self._clock.now()
-        if not self._close(charge):
-            return 0.0
+    def refused(self, charge: Charge, failure: ProviderError) -> None:
+        """The provider refused it: for a limit, or for nothing we could do about."""
+        if charge.fate is not Fate.UNDER_WAY:
+            return
         self.refusals += 1
+        charge.failure = failure
         self._give_back(charge)
-        again = charge.sent_at <= self._cut_at
-        until = self._gate.refused(failure.retry_after, now, again=again)
-        if not again:
-            self._cut(failure.dimension, charge, until - now, now)
-        for what, rate in self._rates.items():
-            rate.empty_until(until, charge.costs[what])
-        for reading in failure.limits:
-            self._heard(reading, charge)
-        return until - now
+        if isinstance(failure, Throttled):
+            for reading in failure.limits:
+                self._heard(reading, charge)
+        self._close(charge, Fate.REFUSED)
 
     # What is known.
 
@@ -232,35 +229,85 @@ class Pacer:
         self._costed = (estimate, costs)
         return costs
 
-    def _close(self, charge: Charge) -> bool:
-        was_open, charge.open = charge.open, False
-        return was_open
+    def _close(self, charge: Charge, fate: Fate) -> bool:
+        """Note what became of it. False when that was known already."""
+        if charge.fate is not Fate.UNDER_WAY:
+            return False
+        charge.fate = fate
+        self._order.ended(charge, self._clock.now())
+        return True
 
-    def _give_back(self, charge: Charge) -> None:
+    def _judge(self, charge: Charge, now: float) -> None:
+        """Take note of a call, in the order they were sent: whether it was refused, and what that says."""
+        if charge.fate is Fate.UNKNOWN:
+            self._gate.unknown(charge.probe)
+        elif charge.fate is Fate.REFUSED:
+            self._judge_refused(charge, now)
+        else:
+            self._judge_taken(charge, now)
+
+    def _judge_taken(self, charge: Charge, now: float) -> None:
+        self._gate.taken(charge.sent_at, charge.probe)
+        if charge.cap is not None:
+            charge.cap.taken(charge, self._order.delay, now)
         for what, rate in self._rates.items():
-            if what in charge.before:
-                rate.give_back(charge.costs[what])
-        for what, window in charge.windows:
-            window.give_back(charge.costs[what])
+            if not rate.judge.quiet:
+                self._act(rate, rate.judge.taken(charge.sent_at, charge.costs[what]), charge, now)
 
-    def _gate_opened_for(self, charge: Charge) -> None:
-        if charge.sent_at >= self._gate.until:
-            self._gate.accepted()
+    def _judge_refused(self, charge: Charge, now: float) -> None:
+        failure = charge.failure
+        if charge.cap is not None:
+            explained = charge.cap.explains(charge.tried)
+            charge.cap.refused(charge, now)
+            if explained:
+                self._gate.unknown(charge.probe)
+                return
+        named = failure.dimension if isinstance(failure, Throttled) else None
+        rate = self._rate_of(named, charge)
+        if isinstance(failure, Throttled):
+            sent_at, probe, for_all = charge.sent_at, charge.probe, named is not None
+            if self._gate.refused(sent_at, failure.retry_after, now, probe=probe, for_all=for_all):
+                for what, one in self._rates.items():
+                    one.empty_until(self._gate.until, charge.costs[what])
+        self._act(rate, rate.judge.refused(charge.sent_at, rate.enough, now), charge, now)
 
-    def _settle(self, charge: Charge, usage: Usage) -> None:
-        taken = charge.costs["input_tokens"] if usage.input_tokens is None else float(usage.input_tokens)
-        given = charge.costs["output_tokens"] if usage.output_tokens is None else float(usage.output_tokens)
-        used: dict[LimitedThing, float] = {"tokens": taken + given, "input_tokens": taken, "output_tokens": given}
-        for what, rate in self._rates.items():
-            if what in used and what in charge.before:
-                rate.give_back(charge.costs[what] - used[what])
-        for what, window in charge.windows:
-            if what in used:
-                window.give_back(charge.costs[what] - used[what])
+    def _act(self, rate: Rate, verdict: Verdict | None, charge: Charge, now: float) -> None:
+        judge = rate.judge
+        if verdict is Verdict.SUSPECT:
+            self._suspect(rate, charge, now)
+        elif verdict is not None and self._lowered is not None:
+            self._lowered.lowered(now, helped=verdict is Verdict.HELPED)
+            self._lowered = None
+            judge.forget(now)
+        elif verdict is Verdict.DEEPER:
+            judge.deepen()
+            rate.cut(0.0, now)
+            judge.try_from(now)
+        elif verdict is Verdict.USELESS:
+            rate.undo(now)
+            judge.end(useless=True, now=now)
+        elif verdict is Verdict.HELPED:
+            judge.end(useless=False, now=now)
 
-    def _cut(self, dimension: str | None, charge: Charge, rest: float, now: float) -> None:
-        """Slow down what the refusal names, or requests."""
-        self._cut_at = now
+    def _suspect(self, rate: Rate, charge: Charge, now: float) -> None:
+        """Refusals are too frequent: see what they depend on, the simplest first."""
+        judge, cap = rate.judge, charge.cap if rate is self._rates.get("requests") else None
+        limit = cap.suspect(now) if cap is not None and not rate.is_found else None
+        if rate.jump_failed(now):
+            judge.forget(now)
+        elif cap is not None and limit is not None:
+            cap.begin(limit, self._order.delay, now)
+            rate.forget()
+            judge.forget(now)
+        elif cap is not None and cap.lower(now):
+            self._lowered = cap
+            judge.try_from(now)
+        else:
+            rate.suspect(max(self._gate.until - now, 0.0), now)
+            judge.try_from(now)
+
+    def _rate_of(self, dimension: str | None, charge: Charge) -> Rate:
+        """That of the limit which a refusal names, else that of requests."""
         what: LimitedThing = next((one for one in charge.costs if one == dimension), "requests")
         if not charge.costs[what]:
             # Nobody had asked for sizes until now. From now on they are known, and until then requests are what counts.
@@ -268,11 +315,26 @@ class Pacer:
             what = "requests"
         rate = self._rates.get(what)
         if rate is None:
-            rate = self._rates[what] = Rate(now)
-        if not rate.paced:
-            requests = self._requests.accepted(_START_LOOKBACK, now)
-            rate.begin(None if requests is None else requests * charge.costs[what], now)
-        rate.refused(rest, now)
+            rate = self._rates[what] = Rate(self._clock.now())
+        return rate
+
+    def _give_back(self, charge: Charge) -> None:
+        for what, rate in self._rates.items():
+            if what in charge.before:
+                rate.give_back(charge.costs[what], charge.sent_at)
+        for what, window in charge.windows:
+            window.give_back(charge.costs[what])
+
+    def _settle(self, charge: Charge, usage: Usage) -> None:
+        taken = charge.costs["input_tokens"] if usage.input_tokens is None else float(usage.input_tokens)
+        given = charge.costs["output_tokens"] if usage.output_tokens is None else float(usage.output_tokens)
+        used: dict[LimitedThing, float] = {"tokens": taken + given, "input_tokens": taken, "output_tokens": given}
+        for what, rate in self._rates.items():
+            if what in used and what in charge.before:
+                rate.give_back(charge.costs[what] - used[what], charge.sent_at)
+        for what, window in charge.windows:
+            if what in used:
+                window.give_back(charge.costs[what] - used[what])
 
     def _heard(self, reading: LimitReading, charge: Charge) -> None:
         now = self._clock.now()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from promptmill._pacing.flow import Flow
-from promptmill._pacing.gcra import Gcra
+from promptmill._pacing.gcra import SMALL_BURST_SECONDS, Gcra
+from promptmill._pacing.judgement import ENOUGH, ENOUGH_ABOVE, ENOUGH_AGAIN, ENOUGH_JUMPING, Judge
 from promptmill._pacing.speed import TARGET_UTILISATION, Speed
 
 _MINUTE: Final = 60.0
@@ -14,6 +16,13 @@ _LOOK_EVERY: Final = 0.1
 
 _LONGEST_LOOK: Final = 10.0
 """Seconds that one look counts for: what was not asked for in between was not waited for."""
+
+_LOOKBACK: Final = 2.0
+"""Seconds over which the pace before a first cut is measured."""
+
+_PAUSE_CALLS: Final = 5.0
+_LONGEST_PAUSE: Final = 2.0
+"""Calls, and seconds at most, that are left out after a cut."""
 
 _JUMP: Final = 10.0
 _BELIEVED_AFTER: Final = 3
@@ -24,13 +33,29 @@ second under the name of a minute, or send one odd figure."""
 class Rate:
     """Units a second. ``given`` is the job's limit, ``told`` the provider's; None while unknown."""
 
-    __slots__ = ("_bound", "_flow", "_gcra", "_looked_at", "_odd", "_speed", "charged", "given", "told")
+    __slots__ = (
+        "_bound",
+        "_flow",
+        "_gcra",
+        "_looked_at",
+        "_odd",
+        "_slowed_at",
+        "_speed",
+        "_was_paced",
+        "charged",
+        "given",
+        "judge",
+        "told",
+    )
 
     def __init__(self, now: float, given: float | None = None) -> None:
         self.given = given
         self.told: float | None = None
         self.charged = 0.0
         """All units ever charged."""
+        self.judge = Judge()
+        self._was_paced = False
+        self._slowed_at = -math.inf
         self._flow = Flow()
         self._odd = 0
         self._bound = False
@@ -53,6 +78,11 @@ class Rate:
         return self._gcra is not None
 
     @property
+    def is_found(self) -> bool:
+        """Whether a limit that nobody told was found twice."""
+        return self._speed is not None and self._speed.times > 1
+
+    @property
     def measured(self) -> float | None:
         return self._speed.measured if self._speed is not None else None
 
@@ -61,7 +91,7 @@ class Rate:
             return 0.0
         passed = now - self._looked_at
         if passed >= _LOOK_EVERY:
-            if self._bound and not self._speed.at_ceiling:
+            if (self._bound or self._speed.jumping) and not self._speed.at_ceiling:
                 self._speed.used(min(passed, _LONGEST_LOOK))
                 self._gcra.set_rate(self._speed.rate(), now)
             self._looked_at = now
@@ -78,28 +108,78 @@ class Rate:
         if self._gcra is not None:
             self._gcra.charge(cost, now)
 
-    def give_back(self, cost: float) -> None:
+    def give_back(self, cost: float, sent_at: float) -> None:
         """``cost`` was charged, and the provider did not count it; a negative ``cost`` was counted and not charged."""
         self.charged -= cost
         self._flow.give_back(cost)
-        if self._gcra is not None:
+        # What went at a higher pace than now has been paid off: given back it would be a burst into an empty bucket.
+        if self._gcra is not None and (cost < 0 or sent_at > self._slowed_at):
             self._gcra.give_back(cost)
 
-    def accepted(self, seconds: float, now: float) -> float | None:
-        """Units a second that were not refused lately."""
-        return self._flow.rate(seconds, now)
+    def suspect(self, rest: float, now: float) -> None:
+        """Refusals because of this limit are too frequent: go slower on trial. For ``rest`` seconds nothing is sent."""
+        self._was_paced = self.paced
+        if self._gcra is None or self._speed is None:
+            self._start(self._flow.rate(_LOOKBACK, now) or 1.0, None, now)
+        assert self._gcra is not None
+        assert self._speed is not None
+        self._speed.remember(self._flow.best())
+        # Where the limit is known, the provider's bucket is not: evenly spaced calls may be all it wants.
+        if self._gcra.burst > SMALL_BURST_SECONDS and self._speed.at_ceiling:
+            self._pause(now)
+        else:
+            self.cut(rest, now)
 
-    def begin(self, rate: float | None, now: float) -> None:
-        """Pace from now on, though the limit is not known."""
-        self._start(rate or 1.0, None, now)
+    def cut(self, rest: float, now: float) -> None:
+        """Go slower, by as much as was refused."""
+        if self._gcra is None or self._speed is None:
+            return
+        accepted = self.judge.stretch.accepted(self._speed.rate())
+        self._speed.cut(self._flow.total, accepted, rest, now)
+        self._gcra.set_rate(self._speed.rate(), now)
+        self._pause(now)
 
-    def refused(self, rest: float, now: float) -> None:
-        """The provider refused a request because of this limit, and is left alone for ``rest`` seconds."""
-        if self._gcra is not None and self._speed is not None:
-            self._speed.refused(self._flow.total, self._flow.rate(_MINUTE, now), rest, now)
-            self._gcra.set_rate(self._speed.rate(), now)
-            self._looked_at = now
-            self._bound = False
+    def _pause(self, now: float) -> None:
+        """The bucket is empty. Without a pause calls that come a little early would go on being refused."""
+        if self._gcra is None:
+            return
+        self._gcra.set_burst(SMALL_BURST_SECONDS, now)
+        pause = min(_PAUSE_CALLS * self.judge.stretch.interval, _LONGEST_PAUSE)
+        self._gcra.arrival = max(self._gcra.arrival, now + self._gcra.burst + pause)
+        self._looked_at = self._slowed_at = now
+        self._bound = False
+
+    def jump_failed(self, now: float) -> bool:
+        """Refusals are too frequent: whether that is since a rate of earlier was tried, which is over then."""
+        if self._gcra is None or self._speed is None or not self._speed.jump_failed():
+            return False
+        self._gcra.set_rate(self._speed.rate(), now)
+        self._pause(now)
+        return True
+
+    def forget(self) -> None:
+        """What was found out about the rate has another reason."""
+        if self._speed is not None and self._speed.ceiling is None:
+            self._gcra = self._speed = None
+
+    def undo(self, now: float) -> None:
+        """Going slower changed nothing."""
+        if self._gcra is None or self._speed is None:
+            return
+        if not self._was_paced:
+            self._gcra = self._speed = None
+            return
+        self._speed.undo()
+        self._gcra.set_rate(self._speed.rate(), now)
+
+    @property
+    def enough(self) -> float:
+        """Refusals in excess that make a slower pace worth a trial."""
+        if self._speed is None or (self._speed.measured is None and not self._speed.jumping):
+            return ENOUGH
+        if self._speed.jumping:
+            return ENOUGH_JUMPING
+        return ENOUGH_ABOVE if self._speed.growing else ENOUGH_AGAIN
 
     def hear(self, limit: float, now: float) -> None:
         """The provider says what its limit is."""

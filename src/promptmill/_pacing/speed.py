@@ -1,7 +1,9 @@
-"""How fast to go: cut when the provider refuses, held, and tried again; never above a limit that is known.
+"""How fast to go under one limit: cut on trial when refusals are too frequent, held, and tried again; never above a
+limit that is known.
 
-Between two refusals a full bucket of the provider's has emptied twice, so what it accepted in between, by the time that
-passed, is its rate, whatever kind of bucket it is. The first refusal has no other before it, and takes a fixed cut.
+What the provider took while it was asked says how fast it lets us go: first over the stretch of calls with refusals,
+and more exactly between two of them, since a full bucket of the provider's has emptied twice then, whatever kind of
+bucket it is. A rate that has grown by a quarter over what was found, without refusals, was no limit, and is forgotten.
 """
 
 from __future__ import annotations
@@ -16,46 +18,54 @@ TARGET_UTILISATION: Final = 0.99
 BELOW: Final = 0.985
 """The share of a measured rate that is used."""
 
-_CUT: Final = 0.7
-_CUT_UNKNOWN: Final = 0.5
 _LEAST_CUT: Final = 0.97
-_DEEPEST_CUT: Final = 0.3
-_FLOOR: Final = 0.05
-"""Of the highest rate there was. A rate near nothing takes too long to find out that the trouble is over."""
+_DEEPEST_CUT: Final = 0.2
+_DEEPEST_OF_ALL: Final = 0.04
+"""Of the rate before one cut, and before all that belong together: from there it takes seconds to grow again."""
 
 _SLOWEST: Final = 1 / 60
 
-_FIRST_HOLD: Final = 0.5
-_DOUBLED_IN: Final = 1.0
-_MOST_DOUBLINGS: Final = 30.0
-"""After a first refusal where no limit is known, the rate doubles every second until a second one says what it is."""
+_FIRST_HOLD: Final = 1.0
+_FIRST_GROWTH: Final = 0.4
+"""After a first cut where no limit is known the rate grows by a quarter a second: it was measured over a few calls."""
 
 _HOLD: Final = 10.0
 _LONGEST_HOLD: Final = 120.0
-"""Seconds without growth after a cut. Where no limit is known it doubles each time the same rate was measured: the
-limit is found, and looking for it again costs refusals."""
+"""Seconds without growth after a cut. It doubles each time the same rate was measured: the limit is found, and looking
+for it again costs refusals."""
 
 _SAME: Final = 0.05
+_SAME_AT_FIRST: Final = 0.25
 _GROWTH: Final = 0.03
 _GROWTH_LATER: Final = 0.10
 _LATER: Final = 10.0
 """Growth a second, at first and after so many seconds of it."""
 
+_WORTH_A_JUMP: Final = 1.5
+_FIRST_JUMP: Final = 1.0
+_JUMP_AGAIN: Final = 1.5
+_MOST_JUMPS: Final = 12
+_STEPPED_DOWN: Final = 0.5
+_JUMPED_LONG_ENOUGH: Final = 0.4
+_JUMP: Final = 2.0
+_DECAY: Final = 0.9
+"""A rate that was accepted once and is so many times the present one is tried again after a second, and then each time
+half as long has passed again since the cut: a limit that steps down for a while steps up again. It costs some four
+refused calls, and is over after half a second without trouble."""
+
+_OUTGROWN: Final = 1.25
 _LEAST_INTERVAL: Final = 1.0
 _LEAST_UNITS: Final = 10.0
 _MINUTE: Final = 60.0
 _WHOLE: Final = 50.0
 _KEPT: Final = 256
 _MUCH: Final = 0.25
-_AT_THE_EDGE: Final = 1
-_AS_GOOD_AS_FULL: Final = 0.95
-"""Up to so many refusals a minute, and one more, are those of an edge, when so much of the limit was had."""
 
 _FORGET: Final = 300.0
 """Seconds after which an earlier refusal says nothing about the present."""
 
 
-class _Refusal(NamedTuple):
+class Cut(NamedTuple):
     """When, what had been accepted in all until then, and how long nothing was sent thereafter."""
 
     at: float
@@ -63,19 +73,56 @@ class _Refusal(NamedTuple):
     rest: float
 
 
+class _Before(NamedTuple):
+    """What a cut is undone to."""
+
+    base: float
+    grown: float
+    hold: float
+    measured: float | None
+    times: int
+    cuts: int
+
+
 class Speed:
     """The rate of one limit, in units a second. ``ceiling`` is the limit when it is known."""
 
-    __slots__ = ("_base", "_grown", "_hold", "_measured", "_peak", "_refusals", "ceiling")
+    __slots__ = (
+        "_base",
+        "_before",
+        "_best",
+        "_cuts",
+        "_found",
+        "_from",
+        "_grown",
+        "_hold",
+        "_jump_at",
+        "_jumped",
+        "_jumps",
+        "_measured",
+        "ceiling",
+        "jumping",
+        "times",
+    )
 
     def __init__(self, rate: float, ceiling: float | None) -> None:
         self.ceiling = ceiling
         self._base = max(rate, _SLOWEST) if ceiling is None else min(rate, ceiling)
-        self._peak = self._base
         self._grown = 0.0
         self._hold = _FIRST_HOLD
         self._measured: float | None = None
-        self._refusals: deque[_Refusal] = deque(maxlen=_KEPT)
+        self._found = 0.0
+        self._from = 0.0
+        self.jumping = False
+        """Whether a much higher rate that was accepted once is being tried."""
+        self._best = 0.0
+        self._jump_at = _FIRST_JUMP
+        self._jumps = 0
+        self._jumped = 0.0
+        self.times = 0
+        """How often about the same rate was measured."""
+        self._cuts: deque[Cut] = deque(maxlen=_KEPT)
+        self._before: _Before | None = None
 
     @property
     def measured(self) -> float | None:
@@ -86,64 +133,100 @@ class Speed:
     def at_ceiling(self) -> bool:
         return self.ceiling is not None and self._base >= self.ceiling
 
+    @property
+    def growing(self) -> bool:
+        """Whether more is tried than was found."""
+        return self._grown > self._hold and not self.at_ceiling
+
+    def jump_failed(self) -> bool:
+        """Whether a much higher rate of earlier was being tried. It is not there yet."""
+        if not self.jumping:
+            return False
+        self.jumping = False
+        self._jumps = min(self._jumps + 1, _MOST_JUMPS)
+        self._jump_at = self._grown + _FIRST_JUMP * _JUMP_AGAIN**self._jumps
+        return True
+
     def rate(self) -> float:
+        if self.jumping:
+            return min(self._best, _JUMP * self._base)
         growing = self._grown - self._hold
         rate = self._base
-        if growing > 0 and self.ceiling is None and self._measured is None:
-            rate *= 2.0 ** min(growing / _DOUBLED_IN, _MOST_DOUBLINGS)
-        elif growing > 0 and not self.at_ceiling:
-            rate *= math.exp(_GROWTH * min(growing, _LATER) + _GROWTH_LATER * max(growing - _LATER, 0.0))
+        if growing > 0 and not self.at_ceiling:
+            if self.times <= 1:
+                rate *= math.exp(_FIRST_GROWTH * growing)
+            else:
+                rate *= math.exp(_GROWTH * min(growing, _LATER) + _GROWTH_LATER * max(growing - _LATER, 0.0))
         return rate if self.ceiling is None else min(rate, self.ceiling)
 
     def used(self, seconds: float) -> None:
         """For so long the rate was what requests waited for."""
+        if self.jumping:
+            self._jumped += seconds
+            if self._jumped >= _JUMPED_LONG_ENOUGH:
+                self._base, self._grown, self._hold, self._measured, self.times = self.rate(), 0.0, _FIRST_HOLD, None, 0
+                self._jumped, self._jumps, self.jumping = 0.0, 0, self._best > self._base
+            return
         self._grown += seconds
-        if self.ceiling is not None and self.rate() >= self.ceiling:
+        rate = self.rate()
+        if self._grown >= self._jump_at and self._best > _WORTH_A_JUMP * rate:
+            self.jumping, self._jumped = True, 0.0
+        if self.ceiling is not None and rate >= self.ceiling:
             self._base = self.ceiling
+        if self._measured is not None and rate > _OUTGROWN * self._measured:
+            self._measured = None
 
     def set_ceiling(self, ceiling: float) -> None:
         full = self.at_ceiling
         self.ceiling = ceiling
         self._base = ceiling if full else min(self._base, ceiling)
-        self._peak = max(self._base, min(self._peak, ceiling))
 
-    def refused(self, total: float, lately: float | None, rest: float, now: float) -> None:
-        """The provider refuses, and had accepted ``total`` units in all until then, ``lately`` so many a second of the
-        last minute. For ``rest`` seconds nothing is sent."""
+    def cut(self, total: float, accepted: float, rest: float, now: float) -> None:
+        """Refusals are too frequent. ``total`` units were accepted in all until now, of late ``accepted`` a second.
+        For ``rest`` seconds nothing is sent."""
         rate = self.rate()
-        self._peak = max(self._peak, rate)
-        measured = self._measure(total, now)
-        others = sum(now - one.at < _MINUTE for one in self._refusals)
-        self._refusals.append(_Refusal(now, total, rest))
-        if measured is not None:
-            self._hold = self._next_hold(measured)
-            self._measured = measured
-            rate = min(max(BELOW * measured, _DEEPEST_CUT * rate), _LEAST_CUT * rate)
-        elif others <= _AT_THE_EDGE and self.ceiling is not None and (lately or 0.0) >= _AS_GOOD_AS_FULL * self.ceiling:
-            return  # all of the limit was had: this is its edge, and nobody else's share
-        else:
-            rate *= _CUT_UNKNOWN if self.ceiling is None else _CUT
-            self._hold = _FIRST_HOLD if self.ceiling is None else _HOLD
-        self._base = max(rate, _FLOOR * self._peak, _SLOWEST)
+        between = self._measure(total, now)
+        self._cuts.append(Cut(now, total, rest))
+        # Where a bucket was full in between, less went than it grants; where it grants nothing for long, more.
+        found = accepted if between is None else max(accepted, between) if rest <= _MUCH else between
+        known, self._found = self._found, found
+        same = known > 0 and abs(found / known - 1) <= (_SAME_AT_FIRST if self.times == 1 else _SAME)
+        self._hold = _FIRST_HOLD if not same else _HOLD if self.times <= 1 else min(2 * self._hold, _LONGEST_HOLD)
+        self.times = self.times + 1 if same else 1
+        self._measured = found
+        deepest = max(_DEEPEST_CUT * rate, _DEEPEST_OF_ALL * self._from)
+        self._base = max(min(max(BELOW * found, deepest), _LEAST_CUT * rate), _SLOWEST)
         self._grown = 0.0
+        if self._base < _STEPPED_DOWN * rate:
+            self._jumps = 0
+        self._jump_at = _FIRST_JUMP * _JUMP_AGAIN**self._jumps
+
+    def remember(self, best: float) -> None:
+        """What comes now can be undone. ``best``: units a second that were accepted in the best of times."""
+        self._from = self.rate()
+        self._best = max(_DECAY * self._best, best if self.ceiling is None else self.ceiling)
+        self._before = _Before(self._base, self._grown, self._hold, self._measured, self.times, len(self._cuts))
+
+    def undo(self) -> None:
+        """Cuts changed nothing: go on as before them."""
+        if self._before is None:
+            return
+        self._base, self._grown, self._hold, self._measured, self.times, cuts = self._before
+        self._before = None
+        while len(self._cuts) > cuts:
+            self._cuts.pop()
 
     def _measure(self, total: float, now: float) -> float | None:
-        if not self._refusals or now - self._refusals[-1].at > _FORGET:
+        if not self._cuts or now - self._cuts[-1].at > _FORGET:
             return None
-        last = self._refusals[-1]
+        last = self._cuts[-1]
         seconds, units = now - last.at, total - last.total
         if seconds < _LEAST_INTERVAL or (units < _LEAST_UNITS and seconds < _HOLD):
             return None
         measured = units / seconds
         if self.ceiling is None and last.rest > _MUCH * seconds:
             # Where a whole minute's worth may go at once and nothing then, only a whole minute says how much that is.
-            whole = next((one for one in reversed(self._refusals) if now - one.at >= _WHOLE), None)
+            whole = next((one for one in reversed(self._cuts) if now - one.at >= _WHOLE), None)
             if whole is not None and now - whole.at <= 2 * _MINUTE:
                 measured = max(measured, (total - whole.total) / (now - whole.at))
         return max(measured, 0.0)
-
-    def _next_hold(self, measured: float) -> float:
-        if self.ceiling is not None or self._measured is None or not measured:
-            return _HOLD
-        same = abs(measured / self._measured - 1) <= _SAME if self._measured else False
-        return min(2 * self._hold, _LONGEST_HOLD) if same else _HOLD
