@@ -7,7 +7,7 @@ are sent, and nearly all of them have to be refused. Where they are taken it is 
 What is put to the test is the most that were worked on together, where more were tried. Between a call and its arrival
 others end: calls that are above the number by no more than can end meanwhile say nothing. Three refused ones, and fewer
 taken, confirm it; at 20 % random refusals that comes about by chance in one test of 40. The cap then stands until it is
-tested again, after ``_HOLD`` seconds and 120 calls for each that the test cost. Where calls within it are refused all
+tested again, after ``_HOLD`` seconds and 250 calls for each that the test cost. Where calls within it are refused all
 the same, it is lowered on trial.
 """
 
@@ -35,7 +35,7 @@ _BEYOND: Final = 0.3
 _MORE: Final = 1.1
 """Few calls were taken while more than that were worked on, or a tenth more were tried."""
 
-_PART: Final = 8
+_PART: Final = 16
 _WITHIN: Final = 3
 """So many refused ones within it refute it before it is confirmed."""
 
@@ -60,7 +60,7 @@ _HOLD: Final = 5.0
 _LONGEST_HOLD: Final = 120.0
 """Seconds until a cap is tested again; they double each time it is still there."""
 
-_CALLS_FOR_EACH: Final = 120
+_CALLS_FOR_EACH: Final = 250
 
 
 class Cap:
@@ -76,7 +76,6 @@ class Cap:
         "_most_until",
         "_price",
         "_recent",
-        "_refused",
         "_refuted_until",
         "_since",
         "_taken",
@@ -86,6 +85,7 @@ class Cap:
         "_within",
         "confirmed",
         "limit",
+        "refused_lately",
     )
 
     def __init__(self) -> None:
@@ -94,8 +94,7 @@ class Cap:
         """How often calls above it were refused."""
         self._recent: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         """When the last calls were sent that were taken, and how many were being worked on."""
-        self._refused: deque[int] = deque(maxlen=_KEPT_REFUSED)
-        """Of the last calls that were refused, how many were being worked on."""
+        self.refused_lately: deque[Charge] = deque(maxlen=_KEPT_REFUSED)
         self._most = (0, 0)
         self._most_until = -math.inf
         """The most that were worked on, in two stretches of time one after the other."""
@@ -133,7 +132,7 @@ class Cap:
         """The cap that refusals of late speak of; None when they do not."""
         if self.limit is not None or now < self._refuted_until:
             return None
-        refused = sorted(self._refused)
+        refused = sorted(one.level for one in self.refused_lately)
         if len(refused) < _LEAST_REFUSED:
             return None
         limit, highest = refused[len(refused) // _LOWEST] - 1, refused[-1 - len(refused) // _LOWEST]
@@ -185,12 +184,12 @@ class Cap:
                 self._test(delay, now)
         elif sent_at > self._since:
             self._taken += level > self.limit + self._margin
-            if self._taken >= _OUTGROWN:
+            if self._taken >= _OUTGROWN and self._taken > len(self._above):
                 self._outgrown(level, delay, now)
 
     def refused(self, charge: Charge, now: float) -> None:
         """It was refused."""
-        self._refused.append(charge.level)
+        self.refused_lately.append(charge)
         self._tried = charge.tried
         if self.limit is None or charge.sent_at <= self._since:
             return
@@ -220,7 +219,7 @@ class Cap:
         self.limit = self._before = None
         self.confirmed = 0
         self._testing = False
-        self._refused.clear()
+        self.refused_lately.clear()
         self._refuted_until = now + _REFUTED
 
     def _test(self, delay: float, now: float) -> None:

@@ -16,8 +16,8 @@ from promptmill._pacing.charges import Charge, Fate
 _FIRST_DELAY: Final = 1.0
 """Seconds that a refusal is taken to need before there was one."""
 
-_SLACK: Final = 2.0
-_LEAST_DELAY: Final = 0.02
+_SLACK: Final = 3.0
+_LEAST_DELAY: Final = 0.05
 _AT_ONCE: Final = 0.005
 _MEMORY: Final = 0.9
 
@@ -59,12 +59,16 @@ class Order:
             self._note(first, now)
 
     def _correct(self, refused: Charge) -> None:
-        """A call that was refused is none of those that were worked on when later ones were sent."""
+        """A call that was refused is none of those that were worked on when others came."""
         later = False
         for one in self._waiting:
             if later and one.cap is refused.cap:
                 one.level -= 1
             later = later or one is refused
+        if refused.cap is not None and not refused.seen:
+            for one in refused.cap.refused_lately:
+                if one.sent_at >= refused.sent_at - _AT_ONCE:
+                    one.level -= 1
 
     def _place(self, refused: Charge) -> None:
         """Of calls that were sent at once nobody knows which came first: the refused ones came last."""

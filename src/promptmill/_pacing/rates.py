@@ -24,6 +24,9 @@ _PAUSE_CALLS: Final = 5.0
 _LONGEST_PAUSE: Final = 2.0
 """Calls, and seconds at most, that are left out after a cut."""
 
+_LONGEST_TRIAL: Final = 10.0
+"""Seconds for which a cut on trial holds, when there are too few calls to judge it sooner."""
+
 _JUMP: Final = 10.0
 _BELIEVED_AFTER: Final = 3
 """A limit told that is so many times another is believed when it was told so often in a row: some servers describe a
@@ -91,7 +94,8 @@ class Rate:
             return 0.0
         passed = now - self._looked_at
         if passed >= _LOOK_EVERY:
-            if (self._bound or self._speed.jumping) and not self._speed.at_ceiling:
+            waits = self._bound and (self.judge.trial is None or now - self._slowed_at >= _LONGEST_TRIAL)
+            if (waits or self._speed.jumping) and not self._speed.at_ceiling:
                 self._speed.used(min(passed, _LONGEST_LOOK))
                 self._gcra.set_rate(self._speed.rate(), now)
             self._looked_at = now

@@ -23,6 +23,7 @@ _DEEPEST_CUT: Final = 0.2
 _DEEPEST_OF_ALL: Final = 0.04
 """Of the rate before one cut, and before all that belong together: from there it takes seconds to grow again."""
 
+_PART_OF_BEST: Final = 0.25
 _SLOWEST: Final = 1 / 60
 
 _FIRST_HOLD: Final = 1.0
@@ -47,6 +48,8 @@ _JUMP_AGAIN: Final = 1.5
 _MOST_JUMPS: Final = 12
 _STEPPED_DOWN: Final = 0.5
 _JUMPED_LONG_ENOUGH: Final = 0.4
+_JUMPED_UNITS: Final = 20.0
+_SAVED_UP: Final = 0.03
 _JUMP: Final = 2.0
 _DECAY: Final = 0.9
 """A rate that was accepted once and is so many times the present one is tried again after a second, and then each time
@@ -163,7 +166,8 @@ class Speed:
         """For so long the rate was what requests waited for."""
         if self.jumping:
             self._jumped += seconds
-            if self._jumped >= _JUMPED_LONG_ENOUGH:
+            calls = _JUMPED_UNITS + _SAVED_UP * self._base * self._grown
+            if self._jumped >= max(_JUMPED_LONG_ENOUGH, calls / self.rate()):
                 self._base, self._grown, self._hold, self._measured, self.times = self.rate(), 0.0, _FIRST_HOLD, None, 0
                 self._jumped, self._jumps, self.jumping = 0.0, 0, self._best > self._base
             return
@@ -203,7 +207,7 @@ class Speed:
 
     def remember(self, best: float) -> None:
         """What comes now can be undone. ``best``: units a second that were accepted in the best of times."""
-        self._from = self.rate()
+        self._from = max(self.rate(), _PART_OF_BEST * self._best)
         self._best = max(_DECAY * self._best, best if self.ceiling is None else self.ceiling)
         self._before = _Before(self._base, self._grown, self._hold, self._measured, self.times, len(self._cuts))
 
