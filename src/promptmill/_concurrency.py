@@ -1,7 +1,7 @@
 """How many calls may be in flight: as the user says, or found out.
 
-It grows while more calls at once bring more answers a second, and shrinks only when calls are lost: answers that take
-long are no sign of congestion, since their time follows their length. Where a provider queues what it cannot do yet,
+It grows while more calls at once bring more answers a second, and shrinks only when calls are lost, and stays there only
+if fewer are lost then: answers that take long are no sign of congestion, since their time follows their length. Where a provider queues what it cannot do yet,
 as one's own server does, first bytes that come much later for answers of the same length are such a sign, too.
 """
 
@@ -30,6 +30,15 @@ _CUT: Final = 0.7
 _REST: Final = 30.0
 _LONGEST_REST: Final = 480.0
 _INFLATED: Final = 3.0
+
+_LEAST_LOST: Final = 5
+_TOO_MANY_LOST: Final = 0.1
+_FEWER: Final = 0.4
+_MORE_LOST: Final = 2.0
+_MOST_LOST: Final = 0.5
+"""Five calls lost, and a tenth of those of a round, cut it, as do more in a row than there may be at once. If the share that is lost does not fall to four tenths by that, the cut
+was wrong and is undone, and twice that share is put up with from then on;
+where more than half are lost it is cut all the same."""
 
 
 class Fixed:
@@ -65,6 +74,10 @@ class Adaptive:
         self._quickest = (math.inf, math.inf)
         self._since = 0.0
         self._answers = 0
+        self._lost = 0
+        self._lost_before: float | None = None
+        self._uncut = 0
+        self._tolerated = _TOO_MANY_LOST
         self._full = 0
         self._least = (math.inf, math.inf)
 
@@ -82,12 +95,37 @@ class Adaptive:
             self._look(now)
 
     def lost(self, sent_at: float, now: float) -> None:
-        """A call was lost to overload: a timeout, or a server that is not available."""
-        if sent_at > self._cut_at:  # others of the same moment say the same
-            self._cut(now)
+        """A call was lost to overload: nothing came within its time."""
+        if sent_at <= self._cut_at:  # others of the same moment say the same
+            return
+        self._lost += 1
+        if self._lost >= max(_LEAST_LOST, self.limit) and self._lost > self._answers:
+            self._too_many_lost(now)
+
+    def _too_many_lost(self, now: float) -> None:
+        self._lost_before = self._lost / (self._answers + self._lost)
+        self._uncut = max(self._uncut, self.limit)
+        self._cut(now)
+
+    def _judge_cut(self, before: float) -> None:
+        """A round after it was cut for ``before``, the share that was lost."""
+        share = self._lost / (self._answers + self._lost)
+        self._lost_before = None
+        if _FEWER * before < share < _MOST_LOST:
+            # As many as before it was cut: that is how many get lost here whatever we do.
+            self._tolerated = _MORE_LOST * max(share, before)
+            self.limit = max(self.limit, self._uncut)
+        self._uncut = 0
 
     def _look(self, now: float) -> None:
         """A round is over: was the last step worth it, and is another one wanted?"""
+        if self._lost_before is not None:
+            self._judge_cut(self._lost_before)
+            self._begin(now)
+            return
+        if self._lost >= max(_LEAST_LOST, self._tolerated * (self._answers + self._lost)):
+            self._too_many_lost(now)
+            return
         rate = (self._answers - 1) / (now - self._since)
         saturated = self._full >= _SATURATED * self._answers
         if self._queues and self._is_inflated():
@@ -133,6 +171,7 @@ class Adaptive:
     def _begin(self, now: float) -> None:
         self._since = now
         self._answers = 0
+        self._lost = 0
         self._full = 0
         self._least = (math.inf, math.inf)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 
 import pytest
@@ -81,14 +82,33 @@ def test_first_bytes_that_come_late_shrink_it_where_calls_queue() -> None:
 
 def test_lost_calls_of_one_moment_shrink_it_once() -> None:
     concurrency = Adaptive()
-    for _ in range(10):
+    for _ in range(30):
         concurrency.lost(5.0, 10.0)
     assert concurrency.limit == 11
-    concurrency.lost(11.0, 12.0)
+    for _ in range(11):
+        concurrency.lost(11.0, 12.0)
     assert concurrency.limit == 7
-    for moment in range(20, 60):
+    for moment in range(20, 100):
         concurrency.lost(float(moment), float(moment))
     assert concurrency.limit == 1
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_calls_lost_at_random_do_not_shrink_it_for_good(share: float) -> None:
+    """A tenth of the calls that run into their time, however few there are at once, is no reason to make fewer."""
+    rng = random.Random(1)
+    concurrency = Adaptive(most=64)
+    lowest_late = math.inf
+    for step in range(40_000):
+        moment = step / 100
+        if rng.random() < share:
+            concurrency.lost(moment - 1.0, moment)
+        else:
+            concurrency.answered(moment, concurrency.limit, None, None)
+        if step > 5_000:
+            lowest_late = min(lowest_late, concurrency.limit)
+    assert concurrency.limit >= 16
+    assert lowest_late >= 8
 
 
 def test_what_the_user_says_is_what_there_is() -> None:

@@ -101,6 +101,7 @@ class Speed:
         "_hold",
         "_jump_at",
         "_jumped",
+        "_jumped_from",
         "_jumps",
         "_measured",
         "ceiling",
@@ -121,6 +122,7 @@ class Speed:
         self._best = 0.0
         self._jump_at = _FIRST_JUMP
         self._jumps = 0
+        self._jumped_from: tuple[float, float, float, float | None, int] | None = None
         self._jumped = 0.0
         self.times = 0
         """How often about the same rate was measured."""
@@ -146,6 +148,9 @@ class Speed:
         if not self.jumping:
             return False
         self.jumping = False
+        if self._jumped_from is not None:
+            self._base, self._grown, self._hold, self._measured, self.times = self._jumped_from
+            self._jumped_from = None
         self._jumps = min(self._jumps + 1, _MOST_JUMPS)
         self._jump_at = self._grown + _FIRST_JUMP * _JUMP_AGAIN**self._jumps
         return True
@@ -166,10 +171,10 @@ class Speed:
         """For so long the rate was what requests waited for."""
         if self.jumping:
             self._jumped += seconds
-            calls = _JUMPED_UNITS + _SAVED_UP * self._base * self._grown
+            base, grown = (self._jumped_from or (self._base, self._grown))[:2]
+            calls = _JUMPED_UNITS + _SAVED_UP * base * grown
             if self._jumped >= max(_JUMPED_LONG_ENOUGH, calls / self.rate()):
-                self._base, self._grown, self._hold, self._measured, self.times = self.rate(), 0.0, _FIRST_HOLD, None, 0
-                self._jumped, self._jumps, self.jumping = 0.0, 0, self._best > self._base
+                self._landed()
             return
         self._grown += seconds
         rate = self.rate()
@@ -179,6 +184,16 @@ class Speed:
             self._base = self.ceiling
         if self._measured is not None and rate > _OUTGROWN * self._measured:
             self._measured = None
+
+    def _landed(self) -> None:
+        """Some time at a much higher rate has passed without trouble. Where still more was accepted once, that is next;
+        what is taken before its end may have been saved up by the provider, so it is not gone on with by itself."""
+        if self._jumped_from is None:
+            self._jumped_from = self._base, self._grown, self._hold, self._measured, self.times
+        self._base, self._grown, self._hold, self._measured, self.times = self.rate(), 0.0, _FIRST_HOLD, None, 0
+        self._jumped = 0.0
+        if self._best <= self._base:
+            self.jumping, self._jumped_from, self._jumps = False, None, 0
 
     def set_ceiling(self, ceiling: float) -> None:
         full = self.at_ceiling
