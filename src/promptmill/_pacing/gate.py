@@ -32,6 +32,8 @@ _CHANCE: Final = math.log(1e-5)
 _MEMORY: Final = 0.01
 _MOST_MISLED: Final = 8
 
+_A_FEW: Final = 3
+
 _TRUST: Final = 1.0
 _SPENT: Final = 0.5
 """A hint that proved right is believed for two rests, then put to the test again."""
@@ -40,10 +42,27 @@ _SPENT: Final = 0.5
 class Gate:
     """Closed until ``until``; then it lets single calls through until one is taken."""
 
-    __slots__ = ("_fruitless", "_hint_ends", "_misled", "_probing", "_random", "_row", "_share", "_since", "_trust", "until")
+    __slots__ = (
+        "_fruitless",
+        "_hint_ends",
+        "_misled",
+        "_probing",
+        "_random",
+        "_row",
+        "_share",
+        "_since",
+        "_trust",
+        "rested",
+        "shut_at",
+        "until",
+    )
 
     def __init__(self) -> None:
         self.until = -math.inf
+        self.shut_at = -math.inf
+        """When it was closed after it had last been open."""
+        self.rested = 0.0
+        """Seconds it was closed in all, the present rest included."""
         self._since = -math.inf
         self._fruitless = 0
         self._row = 0
@@ -56,9 +75,9 @@ class Gate:
         self._random = random.Random(0)  # noqa: S311
 
     @property
-    def tries(self) -> bool:
-        """Whether it is not known yet if the rest was long enough."""
-        return self._fruitless > 0
+    def is_long(self) -> bool:
+        """Whether several tries in a row were fruitless, for the first time in this rest."""
+        return self._fruitless == _A_FEW
 
     def sent(self) -> bool:
         """A call goes. Returns whether it is the one that finds out if the rest was long enough."""
@@ -113,6 +132,8 @@ class Gate:
 
     def _close(self, retry_after: float | None, now: float) -> None:
         self._fruitless += 1
+        if self._fruitless == 1:
+            self.shut_at = now
         self._probing = False
         self._row = 0
         wait = min(_CAP, _BASE * 2.0 ** min(self._fruitless - 1, 16))
@@ -127,6 +148,7 @@ class Gate:
             elif self._fruitless == 1:
                 wait = min(wait, asked)
         self._since = now
+        self.rested += wait
         self.until = now + wait
 
     def _wanted_row(self) -> int:

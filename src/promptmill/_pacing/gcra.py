@@ -6,6 +6,7 @@ goes alone and is paid off afterwards, so nothing that fits the limit waits for 
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 BURST_SECONDS: Final = 1.0
@@ -18,11 +19,13 @@ SMALL_BURST_SECONDS: Final = 0.05
 class Gcra:
     """Lets ``rate`` units a second go."""
 
-    __slots__ = ("arrival", "burst", "rate")
+    __slots__ = ("_rests_until", "arrival", "burst", "rate")
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
         self.burst = BURST_SECONDS
+        self._rests_until = -math.inf
+        """A rest is waited for at any rate: it is nothing that is owed."""
         # Empty at the start: after a crash nobody knows what the last minute took.
         self.arrival = now + self.burst
 
@@ -40,9 +43,10 @@ class Gcra:
 
     def set_rate(self, rate: float, now: float) -> None:
         """Go on at another rate. What is owed stays the same in units."""
-        owed = self.arrival - self.burst - now
+        start = max(now, self._rests_until)
+        owed = self.arrival - self.burst - start
         if owed > 0:
-            self.arrival = now + self.burst + owed * self.rate / rate
+            self.arrival = start + self.burst + owed * self.rate / rate
         self.rate = rate
 
     def set_burst(self, seconds: float, now: float) -> None:
@@ -56,4 +60,5 @@ class Gcra:
 
     def empty_until(self, moment: float, but: float) -> None:
         """At ``moment`` no more than ``but`` units may go at once."""
+        self._rests_until = moment
         self.arrival = max(self.arrival, moment + max(self.burst - but / self.rate, 0.0))

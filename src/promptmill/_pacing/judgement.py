@@ -129,7 +129,18 @@ class Stretch(msgspec.Struct):
 class Judge:
     """Of the refusals of one limit. Told of each call in the order they were sent."""
 
-    __slots__ = ("_again_at", "_deeper", "_highest", "_lately", "_since", "_sum", "_weights", "floor", "stretch", "trial")
+    __slots__ = (
+        "_again_at",
+        "_deeper",
+        "_highest",
+        "_lately",
+        "_since",
+        "_sum",
+        "_weights",
+        "floor",
+        "stretch",
+        "trial",
+    )
 
     def __init__(self) -> None:
         self.floor = 0.0

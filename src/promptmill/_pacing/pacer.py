@@ -251,7 +251,7 @@ class Pacer:
         if charge.cap is not None:
             charge.cap.taken(charge, self._order.delay, now)
         for what, rate in self._rates.items():
-            if not rate.judge.quiet:
+            if not rate.judge.quiet and not charge.probe:
                 self._act(rate, rate.judge.taken(charge.sent_at, charge.costs[what]), charge, now)
 
     def _judge_refused(self, charge: Charge, now: float) -> None:
@@ -269,7 +269,10 @@ class Pacer:
             if self._gate.refused(sent_at, failure.retry_after, now, probe=probe, for_all=for_all):
                 for what, one in self._rates.items():
                     one.empty_until(self._gate.until, charge.costs[what])
-        self._act(rate, rate.judge.refused(charge.sent_at, rate.enough, now), charge, now)
+                if self._gate.is_long:
+                    rate.shut(self._gate.shut_at, now)
+        if not charge.probe:  # those say how long a rest has to be, not how fast to go
+            self._act(rate, rate.judge.refused(charge.sent_at, rate.enough, now), charge, now)
 
     def _act(self, rate: Rate, verdict: Verdict | None, charge: Charge, now: float) -> None:
         judge = rate.judge
@@ -281,7 +284,7 @@ class Pacer:
             judge.forget(now)
         elif verdict is Verdict.DEEPER:
             judge.deepen()
-            rate.cut(0.0, now)
+            rate.cut(self._gate.rested, now)
             judge.try_from(now)
         elif verdict is Verdict.USELESS:
             rate.undo(now)
@@ -303,7 +306,8 @@ class Pacer:
             self._lowered = cap
             judge.try_from(now)
         else:
-            rate.suspect(max(self._gate.until - now, 0.0), now)
+            each = charge.costs[next(what for what, one in self._rates.items() if one is rate)]
+            rate.suspect(self._requests.offered(now) * each, self._gate.rested, now)
             judge.try_from(now)
 
     def _rate_of(self, dimension: str | None, charge: Charge) -> Rate:

@@ -24,6 +24,9 @@ _PAUSE_CALLS: Final = 5.0
 _LONGEST_PAUSE: Final = 2.0
 """Calls, and seconds at most, that are left out after a cut."""
 
+_EVEN_SECONDS: Final = 0.2
+"""What may go at once, in seconds of a limit that is known, after refusals at its pace."""
+
 _LONGEST_TRIAL: Final = 10.0
 """Seconds for which a cut on trial holds, when there are too few calls to judge it sooner."""
 
@@ -96,7 +99,7 @@ class Rate:
         if passed >= _LOOK_EVERY:
             waits = self._bound and (self.judge.trial is None or now - self._slowed_at >= _LONGEST_TRIAL)
             if (waits or self._speed.jumping) and not self._speed.at_ceiling:
-                self._speed.used(min(passed, _LONGEST_LOOK))
+                self._speed.used(min(passed, _LONGEST_LOOK), cost)
                 self._gcra.set_rate(self._speed.rate(), now)
             self._looked_at = now
             self._bound = False
@@ -120,46 +123,59 @@ class Rate:
         if self._gcra is not None and (cost < 0 or sent_at > self._slowed_at):
             self._gcra.give_back(cost)
 
-    def suspect(self, rest: float, now: float) -> None:
-        """Refusals because of this limit are too frequent: go slower on trial. For ``rest`` seconds nothing is sent."""
+    def suspect(self, offered: float, rested: float, now: float) -> None:
+        """Refusals because of this limit are too frequent: go slower on trial. ``offered``: units a second that were
+        sent of late; for ``rested`` seconds in all nothing was."""
         self._was_paced = self.paced
         if self._gcra is None or self._speed is None:
-            self._start(self._flow.rate(_LOOKBACK, now) or 1.0, None, now)
+            self._start(offered, None, now)
         assert self._gcra is not None
         assert self._speed is not None
         self._speed.remember(self._flow.best())
         # Where the limit is known, the provider's bucket is not: evenly spaced calls may be all it wants.
-        if self._gcra.burst > SMALL_BURST_SECONDS and self._speed.at_ceiling:
-            self._pause(now)
+        if self._gcra.burst > _EVEN_SECONDS and self._speed.at_ceiling:
+            self._pause(_EVEN_SECONDS, now)
         else:
-            self.cut(rest, now)
+            self.cut(rested, now)
+        self._speed.note(self._flow.total, rested, now)
 
-    def cut(self, rest: float, now: float) -> None:
+    def cut(self, rested: float, now: float) -> None:
         """Go slower, by as much as was refused."""
         if self._gcra is None or self._speed is None:
             return
         accepted = self.judge.stretch.accepted(self._speed.rate())
-        self._speed.cut(self._flow.total, accepted, rest, now)
+        self._speed.cut(self._flow.total, accepted, rested, now)
         self._gcra.set_rate(self._speed.rate(), now)
-        self._pause(now)
+        self._pause(SMALL_BURST_SECONDS, now)
 
-    def _pause(self, now: float) -> None:
+    def _pause(self, burst: float, now: float) -> None:
         """The bucket is empty. Without a pause calls that come a little early would go on being refused."""
         if self._gcra is None:
             return
-        self._gcra.set_burst(SMALL_BURST_SECONDS, now)
+        self._gcra.set_burst(burst, now)
         pause = min(_PAUSE_CALLS * self.judge.stretch.interval, _LONGEST_PAUSE)
         self._gcra.arrival = max(self._gcra.arrival, now + self._gcra.burst + pause)
         self._looked_at = self._slowed_at = now
         self._bound = False
+
+    def offered(self, now: float) -> float:
+        """Units a second that were sent of late."""
+        return self._flow.rate(_LOOKBACK, now) or 1.0
 
     def jump_failed(self, now: float) -> bool:
         """Refusals are too frequent: whether that is since a rate of earlier was tried, which is over then."""
         if self._gcra is None or self._speed is None or not self._speed.jump_failed():
             return False
         self._gcra.set_rate(self._speed.rate(), now)
-        self._pause(now)
+        self._pause(SMALL_BURST_SECONDS, now)
         return True
+
+    def shut(self, at: float, now: float) -> None:
+        """Since ``at`` nothing at all is taken."""
+        if self._speed is not None and self._gcra is not None:
+            self._speed.shut(self._flow.total, at)
+            self._gcra.set_rate(self._speed.rate(), now)
+            self.judge.forget(now)
 
     def forget(self) -> None:
         """What was found out about the rate has another reason."""

@@ -48,7 +48,10 @@ _JUMP_AGAIN: Final = 1.5
 _MOST_JUMPS: Final = 12
 _STEPPED_DOWN: Final = 0.5
 _JUMPED_LONG_ENOUGH: Final = 0.4
-_JUMPED_UNITS: Final = 20.0
+_JUMPED_CALLS: Final = 20.0
+_SOON: Final = 20.0
+_CALLS_SOON: Final = 20.0
+_CALLS_LATER: Final = 300.0
 _SAVED_UP: Final = 0.03
 _JUMP: Final = 2.0
 _DECAY: Final = 0.9
@@ -59,9 +62,8 @@ refused calls, and is over after half a second without trouble."""
 _OUTGROWN: Final = 1.25
 _LEAST_INTERVAL: Final = 1.0
 _LEAST_UNITS: Final = 10.0
-_MINUTE: Final = 60.0
-_WHOLE: Final = 50.0
 _KEPT: Final = 256
+_LEAST_WINDOW: Final = 5.0
 _MUCH: Final = 0.25
 
 _FORGET: Final = 300.0
@@ -69,11 +71,11 @@ _FORGET: Final = 300.0
 
 
 class Cut(NamedTuple):
-    """When, what had been accepted in all until then, and how long nothing was sent thereafter."""
+    """When, what had been accepted in all until then, and for how long nothing had been sent."""
 
     at: float
     total: float
-    rest: float
+    rested: float
 
 
 class _Before(NamedTuple):
@@ -93,6 +95,7 @@ class Speed:
     __slots__ = (
         "_base",
         "_before",
+        "_calls",
         "_best",
         "_cuts",
         "_found",
@@ -103,7 +106,9 @@ class Speed:
         "_jumped",
         "_jumped_from",
         "_jumps",
+        "_lowered_for",
         "_measured",
+        "_shut",
         "ceiling",
         "jumping",
         "times",
@@ -117,11 +122,14 @@ class Speed:
         self._measured: float | None = None
         self._found = 0.0
         self._from = 0.0
+        self._shut: tuple[float, float] | None = None
         self.jumping = False
         """Whether a much higher rate that was accepted once is being tried."""
         self._best = 0.0
         self._jump_at = _FIRST_JUMP
         self._jumps = 0
+        self._lowered_for = 0.0
+        self._calls = 0.0
         self._jumped_from: tuple[float, float, float, float | None, int] | None = None
         self._jumped = 0.0
         self.times = 0
@@ -142,6 +150,18 @@ class Speed:
     def growing(self) -> bool:
         """Whether more is tried than was found."""
         return self._grown > self._hold and not self.at_ceiling
+
+    def shut(self, total: float, at: float) -> None:
+        """Since ``at`` nothing at all is taken, for longer than a bucket takes to get a drop: a window is used up. From one
+        such moment to the next is what it grants, however it is spread; ``total`` units were accepted in all."""
+        self._best = 0.0
+        earlier, self._shut = self._shut, (at, total)
+        if earlier is None or not _LEAST_WINDOW <= at - earlier[0] <= _FORGET:
+            return
+        self._measured = self._found = max(total - earlier[1], 0.0) / (at - earlier[0])
+        self._base = max(BELOW * self._measured, _SLOWEST)
+        self._grown, self._hold, self.times = 0.0, max(self._hold, _HOLD), max(self.times, 2)
+        self._before = None
 
     def jump_failed(self) -> bool:
         """Whether a much higher rate of earlier was being tried. It is not there yet."""
@@ -167,19 +187,22 @@ class Speed:
                 rate *= math.exp(_GROWTH * min(growing, _LATER) + _GROWTH_LATER * max(growing - _LATER, 0.0))
         return rate if self.ceiling is None else min(rate, self.ceiling)
 
-    def used(self, seconds: float) -> None:
-        """For so long the rate was what requests waited for."""
+    def used(self, seconds: float, each: float) -> None:
+        """For so long the rate was what requests waited for, of which the last counts ``each`` units."""
         if self.jumping:
             self._jumped += seconds
             base, grown = (self._jumped_from or (self._base, self._grown))[:2]
-            calls = _JUMPED_UNITS + _SAVED_UP * base * grown
-            if self._jumped >= max(_JUMPED_LONG_ENOUGH, calls / self.rate()):
+            units = _JUMPED_CALLS * max(each, 1.0) + _SAVED_UP * base * grown
+            if self._jumped >= max(_JUMPED_LONG_ENOUGH, units / self.rate()):
                 self._landed()
             return
         self._grown += seconds
+        self._lowered_for += seconds
         rate = self.rate()
-        if self._grown >= self._jump_at and self._best > _WORTH_A_JUMP * rate:
-            self.jumping, self._jumped = True, 0.0
+        self._calls += seconds * rate / max(each, 1.0)
+        calls = _CALLS_SOON if self._lowered_for <= _SOON else _CALLS_LATER
+        if self._grown >= self._jump_at and self._calls >= calls and self._best > _WORTH_A_JUMP * rate:
+            self.jumping, self._jumped, self._calls = True, 0.0, 0.0
         if self.ceiling is not None and rate >= self.ceiling:
             self._base = self.ceiling
         if self._measured is not None and rate > _OUTGROWN * self._measured:
@@ -200,14 +223,13 @@ class Speed:
         self.ceiling = ceiling
         self._base = ceiling if full else min(self._base, ceiling)
 
-    def cut(self, total: float, accepted: float, rest: float, now: float) -> None:
-        """Refusals are too frequent. ``total`` units were accepted in all until now, of late ``accepted`` a second.
-        For ``rest`` seconds nothing is sent."""
+    def cut(self, total: float, accepted: float, rested: float, now: float) -> None:
+        """Refusals are too frequent. ``total`` units were accepted in all until now, of late ``accepted`` a second, and
+        for ``rested`` seconds in all nothing was sent."""
         rate = self.rate()
-        between = self._measure(total, now)
-        self._cuts.append(Cut(now, total, rest))
-        # Where a bucket was full in between, less went than it grants; where it grants nothing for long, more.
-        found = accepted if between is None else max(accepted, between) if rest <= _MUCH else between
+        between, mostly_rested = self._measure(total, rested, now)
+        # Where a bucket was full in between, less went than it grants; where all rested, that says nothing.
+        found = accepted if mostly_rested else max(accepted, between)
         known, self._found = self._found, found
         same = known > 0 and abs(found / known - 1) <= (_SAME_AT_FIRST if self.times == 1 else _SAME)
         self._hold = _FIRST_HOLD if not same else _HOLD if self.times <= 1 else min(2 * self._hold, _LONGEST_HOLD)
@@ -218,7 +240,12 @@ class Speed:
         self._grown = 0.0
         if self._base < _STEPPED_DOWN * rate:
             self._jumps = 0
+            self._lowered_for = 0.0
         self._jump_at = _FIRST_JUMP * _JUMP_AGAIN**self._jumps
+
+    def note(self, total: float, rested: float, now: float) -> None:
+        """The provider refuses too much: a moment to measure from."""
+        self._cuts.append(Cut(now, total, rested))
 
     def remember(self, best: float) -> None:
         """What comes now can be undone. ``best``: units a second that were accepted in the best of times."""
@@ -235,17 +262,13 @@ class Speed:
         while len(self._cuts) > cuts:
             self._cuts.pop()
 
-    def _measure(self, total: float, now: float) -> float | None:
+    def _measure(self, total: float, rested: float, now: float) -> tuple[float, bool]:
+        """Units a second since refusals were too frequent last, and whether most of that time was rested through; 0 where
+        that was too long ago or only now."""
         if not self._cuts or now - self._cuts[-1].at > _FORGET:
-            return None
+            return 0.0, False
         last = self._cuts[-1]
         seconds, units = now - last.at, total - last.total
         if seconds < _LEAST_INTERVAL or (units < _LEAST_UNITS and seconds < _HOLD):
-            return None
-        measured = units / seconds
-        if self.ceiling is None and last.rest > _MUCH * seconds:
-            # Where a whole minute's worth may go at once and nothing then, only a whole minute says how much that is.
-            whole = next((one for one in reversed(self._cuts) if now - one.at >= _WHOLE), None)
-            if whole is not None and now - whole.at <= 2 * _MINUTE:
-                measured = max(measured, (total - whole.total) / (now - whole.at))
-        return max(measured, 0.0)
+            return 0.0, False
+        return max(units / seconds, 0.0), rested - last.rested > _MUCH * seconds
