@@ -734,7 +734,7 @@ def test_an_operation_the_provider_cannot_do_fails_without_a_call() -> None:
     assert provider.calls == []
 
 
-def test_a_provider_that_asks_to_wait_is_left_alone_by_all() -> None:
+def test_a_refusal_holds_up_the_request_that_met_it_and_nobody_else() -> None:
     async def answer(request: Request) -> str:
         times.append(bench.clock.now())
         if len(times) == 1:
@@ -745,9 +745,24 @@ def test_a_provider_that_asks_to_wait_is_left_alone_by_all() -> None:
     times: list[float] = []
     bench = Bench({"a": Fake(answer)}, concurrency=1, policy=Policy(delay=20.0))
     bench.run(entries(5))
-    assert times[0] == 0.0
-    assert 20.0 <= times[1] <= 22.0
-    assert bench.ids[0] == "0"  # it has waited longest
+    assert times[:5] == pytest.approx([0.0, 0.0, 1.0, 2.0, 3.0], abs=0.1)
+    assert 20.0 <= times[5] <= 22.0
+    assert bench.ids[-1] == "0"
+
+
+def test_a_provider_that_refuses_everything_is_left_alone_by_all() -> None:
+    async def answer(request: Request) -> str:
+        times.append(bench.clock.now())
+        if bench.clock.now() < 60:
+            raise Throttled("slow down")
+        await anyio.sleep(1)
+        return "x"
+
+    times: list[float] = []
+    bench = Bench({"a": Fake(answer)}, concurrency=4, policy=Policy(delay=0.0))
+    bench.run(entries(50))
+    assert len(bench.ids) == 50
+    assert sum(at < 60 for at in times) <= 30, "eight in a row, and then one call at a time, further and further apart"
 
 
 def test_an_outage_costs_a_bounded_number_of_calls() -> None:

@@ -22,7 +22,7 @@ NEW_SHARE: Final = 0.1
 """The weight of each call in the running mean of latencies."""
 
 _OVERLOADED: Final = frozenset({503, 529})
-"""What a server that is too busy answers: judged as a refusal, since it may be one for how fast we go or for how much is
+"""What a server that is too busy answers: judged as a refusal, since it may be one for how fast we go, for how much is
 under way, or for nothing that we do."""
 
 _LATE: Final = 504
@@ -53,6 +53,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     learned: tuple[Learned, ...] = ()
     refusals: int = 0
     concurrency: int | None = None
+    cap: int | None = None
+    """Calls in flight that the provider was found to take at most; None where no cap was found."""
 
 
 class Channel:
@@ -180,7 +182,10 @@ class Channel:
     def traffic(self) -> Traffic:
         """What there is to say about it in the end."""
         return Traffic(
-            learned=tuple(self.pacer.learned()), refusals=self.pacer.refusals, concurrency=self.concurrency.peak
+            learned=tuple(self.pacer.learned()),
+            refusals=self.pacer.refusals,
+            concurrency=self.concurrency.peak,
+            cap=self.cap.found,
         )
 
     def _well(self, passage: Passage) -> None:

@@ -1,8 +1,9 @@
 """How many calls may be in flight: as the user says, or found out.
 
-It grows while more calls at once bring more answers a second, and shrinks only when calls are lost, and stays there only
-if fewer are lost then: answers that take long are no sign of congestion, since their time follows their length. Where a provider queues what it cannot do yet,
-as one's own server does, first bytes that come much later for answers of the same length are such a sign, too.
+It grows while more calls at once bring more answers a second. It shrinks only when calls are lost, and stays smaller
+only if fewer are lost then: answers that take long are no sign of congestion, since their time follows their length.
+Where a provider queues what it cannot do yet, as one's own server does, first bytes that come much later for answers of
+the same length are such a sign, too.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ _LONGEST_REST: Final = 480.0
 _INFLATED: Final = 3.0
 
 _LEAST_LOST: Final = 5
+_IN_A_ROW: Final = 20
 _TOO_MANY_LOST: Final = 0.1
 _FEWER: Final = 0.4
 _MORE_LOST: Final = 2.0
 _MOST_LOST: Final = 0.5
-"""Five calls lost, and a tenth of those of a round, cut it, as do more in a row than there may be at once. If the share that is lost does not fall to four tenths by that, the cut
-was wrong and is undone, and twice that share is put up with from then on;
-where more than half are lost it is cut all the same."""
+"""Five calls lost, and a tenth of those of a round, cut it, as do twenty without as many answers. If the share
+that is lost does not fall to four tenths by that, the cut was wrong and is undone, and twice that share is put up with
+from then on; where more than half are lost it stays cut all the same."""
 
 
 class Fixed:
@@ -77,6 +79,7 @@ class Adaptive:
         self._lost = 0
         self._lost_before: float | None = None
         self._uncut = 0
+        self._loss_takes = 0.0
         self._tolerated = _TOO_MANY_LOST
         self._full = 0
         self._least = (math.inf, math.inf)
@@ -99,7 +102,8 @@ class Adaptive:
         if sent_at <= self._cut_at:  # others of the same moment say the same
             return
         self._lost += 1
-        if self._lost >= max(_LEAST_LOST, self.limit) and self._lost > self._answers:
+        self._loss_takes = now - sent_at
+        if self._lost >= max(_IN_A_ROW, self.limit) and self._lost > self._answers:
             self._too_many_lost(now)
 
     def _too_many_lost(self, now: float) -> None:
@@ -120,7 +124,9 @@ class Adaptive:
     def _look(self, now: float) -> None:
         """A round is over: was the last step worth it, and is another one wanted?"""
         if self._lost_before is not None:
-            self._judge_cut(self._lost_before)
+            # Calls that were made after it was cut are lost as late as those before it.
+            if self._since >= self._cut_at + self._loss_takes:
+                self._judge_cut(self._lost_before)
             self._begin(now)
             return
         if self._lost >= max(_LEAST_LOST, self._tolerated * (self._answers + self._lost)):

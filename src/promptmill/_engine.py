@@ -278,7 +278,7 @@ class Engine(LaneTotals):
             return Retry(UNREACHABLE_AGAIN_SECONDS)
         if rests_for_long(failure) and not rests_for_good(failure):
             work.started = None  # the patience of a policy is for a provider that throttles, not for one that rests
-            return Retry(0.0)
+            return Retry(failure.retry_after or 0.0)
         return Fallback()
 
     async def broke(self, lane: AnyLane, work: Work, error: BaseException, latency: float | None) -> None:

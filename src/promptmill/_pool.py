@@ -124,11 +124,13 @@ class Pool:
             before = learned.get(one.name)
             limit, told = (one.limit, one.told) if before is None else (before.limit + one.limit, one.told)
             learned[one.name] = Learned(name=one.name, limit=limit, told=told)
+        caps = [one.cap for one in all_traffic]
         found = [one.concurrency for one in all_traffic if one.concurrency is not None]
         return Traffic(
             learned=tuple(learned.values()),
             refusals=sum(one.refusals for one in all_traffic),
             concurrency=sum(found) if found else None,
+            cap=None if None in caps else sum(one for one in caps if one is not None),
         )
 
     def _best(self, ready: Sequence[Channel], request: Request) -> Channel:

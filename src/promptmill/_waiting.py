@@ -14,8 +14,8 @@ costs as many calls as there may be at once, not as many as there are requests, 
 LEAST_AHEAD = 64
 
 MOST_REFUSED = 2048
-"""Requests that may wait for as long as a refusal told them to. They are no sign of an outage, for which their whole key
-would rest, and a server that tells single calls to wait for a minute must not hold up the others."""
+"""Requests that may wait for as long as a refusal told them to. They are no sign of an outage, for which their whole
+key would rest, and a server that tells single calls to wait for a minute must not hold up the others."""
 
 
 class Waiting:

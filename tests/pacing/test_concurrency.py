@@ -85,7 +85,7 @@ def test_lost_calls_of_one_moment_shrink_it_once() -> None:
     for _ in range(30):
         concurrency.lost(5.0, 10.0)
     assert concurrency.limit == 11
-    for _ in range(11):
+    for _ in range(20):
         concurrency.lost(11.0, 12.0)
     assert concurrency.limit == 7
     for moment in range(20, 100):

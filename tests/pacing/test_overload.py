@@ -130,13 +130,14 @@ def test_a_daily_limit_is_told_at_once_and_waited_for() -> None:
 
 
 def test_a_rest_that_was_told_is_no_silence() -> None:
+    """Neither is it one of the whole key: six calls wait as long as they were told to, at the same time."""
     clock = VirtualClock()
     refusals = iter([Throttled("no", retry_after=1_000.0)] * 6)
     shaky = Shaky(clock, lambda: next(refusals, None))
     outcome = mill(clock, {"a": shaky}, count=10, concurrency=1)
     assert outcome.engine.stopped is None
     assert all(result.ok for result in outcome.results)
-    assert outcome.took > 6_000
+    assert 1_000 < outcome.took < 1_200
 
 
 def test_a_daily_limit_sends_what_can_go_elsewhere_there() -> None:

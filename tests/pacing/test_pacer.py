@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptmill._pacing import Pacer
+from promptmill._pacing import Charge, Pacer
 from promptmill._pacing.gcra import BURST_SECONDS
 from promptmill._pacing.speed import TARGET_UTILISATION
 from promptmill.clock import VirtualClock
@@ -218,22 +219,98 @@ def test_what_settles_is_paid_back_exactly_once(data: st.DataObject) -> None:
     assert pacer.owed()["tpm"] == pytest.approx(used * 60 / 600_000 / TARGET_UTILISATION, abs=1e-6)
 
 
-def test_a_refusal_stops_the_whole_key_and_then_lets_one_go_at_a_time() -> None:
+def refuse(pacer: Pacer, charge: Charge, **said: Any) -> float:
+    """Returns the seconds the whole key rests then."""
+    pacer.refused(charge, Throttled("no", **said))
+    return max(pacer.resting_until - pacer._clock.now(), 0.0)
+
+
+@pytest.mark.parametrize("retry_after", [None, 1.0, 60.0])
+def test_single_refusals_stop_nobody_else_and_lower_no_limit_that_was_told(retry_after: float | None) -> None:
     clock = VirtualClock()
     pacer = Pacer({"rpm": 600.0}, clock)
     one = TokenEstimate(1)
 
     async def main() -> None:
         await clock.sleep(10)
-        charges = [pacer.charge(one) for _ in range(5)]
-        assert 30 <= pacer.refused(charges[0], Throttled("no", retry_after=30.0)) <= 33
-        assert 30 <= pacer.wait(one) <= 33
-        for charge in charges[1:]:  # of the same moment: they do not cut the rate again
-            pacer.refused(charge, Throttled("no", retry_after=1.0))
+        before = pacer.seconds_for(600, one)
+        for number in range(200):
+            charge = pacer.charge(one)
+            if number % 40 == 20:
+                refuse(pacer, charge, retry_after=retry_after)
+            else:
+                pacer.answered(charge, Usage())
+            await clock.sleep(pacer.wait(one) + 0.1)
+        assert pacer.resting_until <= clock.now()
+        assert pacer.seconds_for(600, one) <= before + 1
+
+    clock.run(main)
+
+
+def test_a_key_whose_calls_are_all_refused_rests_and_one_call_finds_out_how_long() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({}, clock)
+    one = TokenEstimate(1)
+
+    async def main() -> None:
+        charges = [pacer.charge(one) for _ in range(20)]
+        rests = [refuse(pacer, charge) for charge in charges]
+        assert rests[:7] == [0.0] * 7, "fewer in a row may be chance"
+        assert rests[7] == pytest.approx(0.25)
+        for doubled in (0.5, 1.0, 2.0):
+            await clock.sleep(max(pacer.resting_until - clock.now(), 0))
+            probe = pacer.charge(one)
+            assert probe.probe
+            assert pacer.wait(one) > 0, "the others wait for what becomes of it"
+            assert refuse(pacer, probe) == pytest.approx(doubled)
         await clock.sleep(pacer.wait(one))
-        pacer.charge(one)
-        rate = 600 / 60 * TARGET_UTILISATION * 0.7
-        assert pacer.wait(one) == pytest.approx(1 / rate)
+        pacer.answered(pacer.charge(one), Usage())
+        assert pacer.resting_until <= clock.now()
+        assert not pacer.charge(one).probe
+
+    clock.run(main)
+
+
+def test_a_refusal_that_names_its_limit_rests_the_key_at_once_but_not_when_that_proved_wrong() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({}, clock)
+    one = TokenEstimate(1)
+
+    async def main() -> None:
+        rests = []
+        for _ in range(6):
+            rests.append(refuse(pacer, pacer.charge(one), dimension="requests") > 0)
+            await clock.sleep(1)
+            pacer.answered(pacer.charge(one), Usage())
+            await clock.sleep(1)
+        assert rests[0]
+        assert sum(rests) <= 2, "each time the very next call was taken: it did not count for all"
+
+    clock.run(main)
+
+
+def test_what_a_server_says_of_the_wait_is_believed_once_it_proved_right() -> None:
+    clock = VirtualClock()
+    pacer = Pacer({}, clock)
+    one = TokenEstimate(1)
+
+    async def used_up(until: float) -> int:
+        """Calls that are refused until then, with the truth told."""
+        refused = 0
+        while clock.now() < until:
+            pacer.refused(pacer.charge(one), Throttled("no", retry_after=until - clock.now()))
+            refused += 1
+            await clock.sleep(max(pacer.resting_until - clock.now(), 0.0) + 1e-6)
+        await clock.sleep(max(pacer.resting_until - clock.now(), 0.0))
+        for _ in range(200):
+            pacer.answered(pacer.charge(one), Usage())
+        return refused
+
+    async def main() -> None:
+        first = await used_up(clock.now() + 30)
+        second = await used_up(clock.now() + 30)
+        assert first <= 16
+        assert second == 8, "the clump itself, and no call in between"
 
     clock.run(main)
 
@@ -307,11 +384,11 @@ def test_no_retry_after_makes_it_wait_for_ever_or_not_at_all(retry_after: float 
 
     async def main() -> None:
         rests = []
-        for _ in range(30):
-            rests.append(pacer.refused(pacer.charge(TokenEstimate(1)), Throttled("no", retry_after=retry_after)))
-            await clock.sleep(pacer.wait(TokenEstimate(1)) + 0.001)
+        for _ in range(40):
+            rests.append(refuse(pacer, pacer.charge(TokenEstimate(1)), retry_after=retry_after))
+            await clock.sleep(rests[-1] + 0.001)
         assert all(0 <= rest <= 28 * 3600 for rest in rests)
-        assert clock.now() > 60, "thirty refusals in a row are no busy loop"
+        assert clock.now() > 60, "forty refusals in a row are no busy loop"
 
     clock.run(main)
 

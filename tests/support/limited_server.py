@@ -94,10 +94,9 @@ class Server(RealtimeProvider):
         self._noise = noise
         self.cap = cap
         self._hint = hint
+        self._burst = burst
         self._names = names
         self._working = 0
-        self.busy_seconds = 0.0
-        """Summed over the calls that were worked on."""
         self._tells_wait = tells_wait
         self._tells_limits = tells_limits
         self._size = size
@@ -135,14 +134,14 @@ class Server(RealtimeProvider):
             self.refused.append(self.clock.now())
             await anyio.sleep(0.01)
             raise Throttled("too many at once", retry_after=self._hint)
-        taken, charge = await self._take(self.size(request))
+        taken = await self._take(self.size(request))
         self._working += 1
         try:
             return await self._answer(request, taken)
         finally:
             self._working -= 1
 
-    async def _take(self, size: Size) -> tuple[list[tuple[Meter, Taken]], float]:
+    async def _take(self, size: Size) -> list[tuple[Meter, Taken]]:
         charge = size.taken + (size.given if size.most is None else size.most)
         now = self._clock_of()
         wants = [(m, a, n) for m, a, n in ((self.requests, 1.0, "requests"), (self.tokens, charge, "tokens")) if m]
@@ -157,14 +156,13 @@ class Server(RealtimeProvider):
                 raise failure
         taken = [(meter, meter.take(amount, now)) for meter, amount, _ in wants]
         self.accepted.append((self.clock.now(), charge))
-        return taken, charge
+        return taken
 
     async def _answer(self, request: Request, taken: list[tuple[Meter, Taken]]) -> Response:
         size = self.size(request)
         limits = tuple(self._readings(self._clock_of())) if self._tells_limits else ()
         seconds = self._latency * math.exp(self.random.gauss(0, self._sigma))
         await anyio.sleep(seconds)
-        self.busy_seconds += seconds
         del self._sizes[request.index]
         if self.charging == "settle":
             for meter, was in taken:
@@ -179,6 +177,15 @@ class Server(RealtimeProvider):
             for what, meter in (("requests", self.requests), ("tokens", self.tokens))
             if meter is not None
         ]
+
+    def change_limit(self, rpm: float) -> None:
+        """From now on it grants so many requests a minute; what its bucket holds stays, as far as it fits."""
+        assert self.requests is not None
+        kept = self.requests.remaining(self._clock_of())
+        self.requests = type(self.requests)(rpm, self._burst, self._clock_of())
+        self.requests.take(
+            self.requests.remaining(self._clock_of()) - min(kept, self.requests.capacity), self._clock_of()
+        )
 
     def used(self, start: float, end: float) -> int:
         """Requests accepted between two moments."""

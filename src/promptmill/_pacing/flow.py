@@ -28,11 +28,8 @@ class Flow:
     def best(self) -> float:
         """Units a second in the best two seconds of the last minute."""
         marks = list(self._marks)
-        return (
-            max((end[1] - start[1]) / (end[0] - start[0]) for start, end in zip(marks, marks[_SPAN:]))
-            if len(marks) > _SPAN
-            else 0.0
-        )
+        spans = zip(marks, marks[_SPAN:], strict=False)
+        return max(((end[1] - start[1]) / (end[0] - start[0]) for start, end in spans), default=0.0)
 
     def give_back(self, units: float) -> None:
         """They were refused, or not used."""

@@ -91,7 +91,7 @@ class Gate:
         """Whether such a call is under way."""
         return self._probing
 
-    def taken(self, sent_at: float, probe: bool) -> None:
+    def taken(self, sent_at: float) -> None:
         """The next call, in the order they were sent, was not refused."""
         self._row = 0
         if self._share:

@@ -72,7 +72,7 @@ class Pacer:
         self._gate = Gate()
         self._rates: dict[LimitedThing, Rate] = {}
         self._windows: dict[tuple[LimitedThing, float], Window] = {}
-        self._order = Order(lambda charge, now: self._judge(charge, now))
+        self._order = Order(self._judge)
         self._lowered: Cap | None = None
         """A cap that is lowered on trial."""
         self._heard_from = clock.now()
@@ -205,7 +205,7 @@ class Pacer:
             name = _BY_PLACE[what, _MINUTE]
             if rate.told is not None and (rate.given is None or rate.told < rate.given):
                 found.append(Learned(name=name, limit=rate.told * _MINUTE, told=True))
-            elif rate.measured is not None:
+            elif rate.measured is not None and rate.judge.trial is None:
                 found.append(Learned(name=name, limit=rate.measured * _MINUTE, told=False))
         return found
 
@@ -247,7 +247,7 @@ class Pacer:
             self._judge_taken(charge, now)
 
     def _judge_taken(self, charge: Charge, now: float) -> None:
-        self._gate.taken(charge.sent_at, charge.probe)
+        self._gate.taken(charge.sent_at)
         if charge.cap is not None:
             charge.cap.taken(charge, self._order.delay, now)
         for what, rate in self._rates.items():

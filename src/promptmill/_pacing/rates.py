@@ -128,9 +128,7 @@ class Rate:
         sent of late; for ``rested`` seconds in all nothing was."""
         self._was_paced = self.paced
         if self._gcra is None or self._speed is None:
-            self._start(offered, None, now)
-        assert self._gcra is not None
-        assert self._speed is not None
+            self._gcra, self._speed = self._start(offered, None, now)
         self._speed.remember(self._flow.best())
         # Where the limit is known, the provider's bucket is not: evenly spaced calls may be all it wants.
         if self._gcra.burst > _EVEN_SECONDS and self._speed.at_ceiling:
@@ -238,7 +236,8 @@ class Rate:
         """Seconds until what was charged is paid off."""
         return 0.0 if self._gcra is None else max(self._gcra.arrival - self._gcra.burst - now, 0.0)
 
-    def _start(self, rate: float, ceiling: float | None, now: float) -> None:
+    def _start(self, rate: float, ceiling: float | None, now: float) -> tuple[Gcra, Speed]:
         self._speed = Speed(rate, ceiling)
         self._gcra = Gcra(self._speed.rate(), now)
         self._looked_at = now
+        return self._gcra, self._speed

@@ -95,8 +95,8 @@ class Speed:
     __slots__ = (
         "_base",
         "_before",
-        "_calls",
         "_best",
+        "_calls",
         "_cuts",
         "_found",
         "_from",
@@ -152,8 +152,8 @@ class Speed:
         return self._grown > self._hold and not self.at_ceiling
 
     def shut(self, total: float, at: float) -> None:
-        """Since ``at`` nothing at all is taken, for longer than a bucket takes to get a drop: a window is used up. From one
-        such moment to the next is what it grants, however it is spread; ``total`` units were accepted in all."""
+        """Since ``at`` nothing at all is taken, for longer than a bucket takes to get a drop: a window is used up. From
+        one such moment to the next is what it grants, however it is spread; ``total`` units were accepted in all."""
         self._best = 0.0
         earlier, self._shut = self._shut, (at, total)
         if earlier is None or not _LEAST_WINDOW <= at - earlier[0] <= _FORGET:
@@ -209,8 +209,8 @@ class Speed:
             self._measured = None
 
     def _landed(self) -> None:
-        """Some time at a much higher rate has passed without trouble. Where still more was accepted once, that is next;
-        what is taken before its end may have been saved up by the provider, so it is not gone on with by itself."""
+        """Some time at a much higher rate has passed without trouble. Where still more was accepted once, that is
+        next; what is taken before its end may have been saved up, so it is not gone on with by itself."""
         if self._jumped_from is None:
             self._jumped_from = self._base, self._grown, self._hold, self._measured, self.times
         self._base, self._grown, self._hold, self._measured, self.times = self.rate(), 0.0, _FIRST_HOLD, None, 0
@@ -263,8 +263,8 @@ class Speed:
             self._cuts.pop()
 
     def _measure(self, total: float, rested: float, now: float) -> tuple[float, bool]:
-        """Units a second since refusals were too frequent last, and whether most of that time was rested through; 0 where
-        that was too long ago or only now."""
+        """Units a second since refusals were too frequent last, and whether much of that time was rested through; 0
+        where that was too long ago or only now."""
         if not self._cuts or now - self._cuts[-1].at > _FORGET:
             return 0.0, False
         last = self._cuts[-1]
