@@ -24,7 +24,7 @@ _PAUSE_CALLS: Final = 5.0
 _LONGEST_PAUSE: Final = 2.0
 """Calls, and seconds at most, that are left out after a cut."""
 
-_EVEN_SECONDS: Final = 0.2
+_EVEN_SECONDS: Final = 0.5
 """What may go at once, in seconds of a limit that is known, after refusals at its pace."""
 
 _LONGEST_TRIAL: Final = 10.0
