@@ -25,6 +25,7 @@ from promptmill._batching import (
     items_of,
     new_tag,
 )
+from promptmill._binding import Binding
 from promptmill._channel import Traffic
 from promptmill._queue import LaneQueue, Queued
 from promptmill._work import BatchOutcome, Pricer, Work
@@ -169,6 +170,11 @@ class BatchLane:
     @property
     def traffic(self) -> Traffic:
         return Traffic()
+
+    @property
+    def binding(self) -> Binding | None:
+        """A batch waits for its provider."""
+        return None
 
     @property
     def concurrency(self) -> int:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from promptmill._binding import Binding, Certainty, Reason
 from promptmill._breaker import Breaker
 from promptmill._concurrency import Concurrency
 from promptmill._pacing import LONGEST, Cap, Charge, Learned, Pacer
@@ -55,6 +56,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     cap: int | None = None
     """Calls in flight that the provider was found to take at most; None where no cap was found."""
+    binding: Binding | None = None
+    """What bounded its calls for most of the time; None before the first."""
 
 
 class Channel:
@@ -178,6 +181,27 @@ class Channel:
         self.in_flight -= 1
         self.pacer.dropped(passage.charge)
         self._breaker.forget(passage.probe)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the key rests, or one call finds out if it rested for long enough."""
+        return not self._breaker.closed or self.pacer.rests
+
+    @property
+    def full_because(self) -> Reason:
+        """What bounds the calls in flight."""
+        return "cap" if self.cap.bound < self.concurrency.limit else "concurrency"
+
+    def binding(self, reason: Reason) -> Binding:
+        """``reason`` with what is known of it."""
+        limit = self.pacer.waited_for() if reason == "limit" else None
+        if limit is not None:
+            certainty: Certainty = "told" if limit.told else "sure" if limit.sure else "likely"
+            return Binding(what=reason, name=limit.name, value=round(limit.limit, 1), certainty=certainty)
+        if reason == "cap":
+            certainty = "sure" if self.cap.confirmed > 1 else "likely"
+            return Binding(what=reason, value=self.cap.limit, certainty=certainty)
+        return Binding(what=reason, value=self.concurrency.limit if reason == "concurrency" else None)
 
     def traffic(self) -> Traffic:
         """What there is to say about it in the end."""

@@ -14,6 +14,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from promptmill._binding import Binding, Reason, Waits
 from promptmill._calling import Caller
 from promptmill._channel import Channel, Traffic
 from promptmill._concurrency import MOST, Adaptive, Fixed
@@ -88,6 +89,7 @@ class Lane:
         self._rate_cap = RateCap(spec.calls_per_second) if spec.calls_per_second else None
         self._caller = Caller(self._pool, outcome, clock, self._waiting.retries, spec.timeout, spec.hedge)
         self._turn = Turn()
+        self._waits = Waits()
         self._changed = anyio.Event()
         self._waits_for_calls = False
         self._group: TaskGroup | None = None
@@ -106,7 +108,20 @@ class Lane:
 
     @property
     def traffic(self) -> Traffic:
-        return self._pool.traffic()
+        traffic, mostly = self._pool.traffic(), self._waits.mostly(self._clock.now())
+        if mostly is None:
+            return traffic
+        reason, share = mostly
+        binding = msgspec.structs.replace(self._pool.binding(reason), share=round(share, 3))
+        return msgspec.structs.replace(traffic, binding=binding)
+
+    @property
+    def binding(self) -> Binding | None:
+        """Why no call is made just now; None while calls are."""
+        if self._waits.present is None:
+            return None
+        seconds = self._waits.seconds_left(self._clock.now())
+        return msgspec.structs.replace(self._pool.binding(self._waits.present), seconds=seconds)
 
     @property
     def exhausted(self) -> QuotaExhausted | None:
@@ -165,6 +180,7 @@ class Lane:
     def start(self, group: TaskGroup) -> None:
         """Let workers run in ``group``, as many as are needed, up to the concurrency."""
         self._group = group
+        self._waits.started = self._clock.now()
 
     def put(self, queued: Queued) -> None:
         """Queue a request. Its chain begins with this lane's name."""
@@ -250,15 +266,15 @@ class Lane:
         try:
             while not self._closed:
                 if self._pool.full:
-                    await self._wait_for_change(math.inf)
+                    await self._wait_for_change(math.inf, self._pool.full_because)
                     continue
                 now = self._clock.now()
                 if self._pool.resting_until > now and not self._pool.ill:
-                    await self._wait_for_change(self._pool.resting_until)
+                    await self._wait_for_change(self._pool.resting_until, "rest")
                     continue
                 work = self._take(now)
                 if work is None:
-                    await self._wait_for_change(self._next_due())
+                    await self._wait_for_change(self._next_due(), "retries" if self._waiting.retrying else "input")
                 elif await self._admit(work):
                     return work
             return None
@@ -276,17 +292,20 @@ class Lane:
         due = self._waiting.next_due
         return math.inf if due is not None and due <= self._clock.now() and self.in_flight else due
 
-    async def _wait_for_change(self, until: float | None) -> None:
+    async def _wait_for_change(self, until: float | None, reason: Reason) -> None:
         """Wait until told of a change, or until then; infinity: until a call has come to its end."""
         if self._closed:
             return
         self._changed = anyio.Event()
         self._waits_for_calls = until == math.inf or self._pool.is_partly_full
+        now = self._clock.now()
+        self._waits.begin(reason, until, now)
         if until is None or until == math.inf:
             await self._changed.wait()
         else:
-            with anyio.move_on_after(max(until - self._clock.now(), 0.0)):
+            with anyio.move_on_after(max(until - now, 0.0)):
                 await self._changed.wait()
+        self._waits.end(self._clock.now())
         self._waits_for_calls = False
 
     async def _admit(self, work: Work) -> bool:
@@ -305,7 +324,7 @@ class Lane:
     async def _afford(self, work: Work) -> bool:
         """Wait until there is money for ``work``. False when there is none to come, or the lane closed."""
         while not (verdict := self._outcome.afford(self, work.request)) and not self._closed:
-            await self._wait_for_change(None)
+            await self._wait_for_change(None, "budget")
         if isinstance(verdict, ProviderError):
             await self._outcome.failed(self, work, verdict, None)
             return False
@@ -341,7 +360,7 @@ class Lane:
                 failure = Transient(f"provider {self.name!r} is left alone for a while", code="left_alone")
                 await self._outcome.failed(self, work, failure, None)
                 return False
-            await self._wait_for_change(self._clock.now() + wait)
+            await self._wait_for_change(self._clock.now() + wait, "rest" if self._pool.rests else "limit")
             if self._closed:
                 return False
         return not self._closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from promptmill._binding import Binding
 from promptmill._channel import Traffic
 from promptmill._work import AnyLane
 
@@ -40,6 +41,10 @@ class LaneTotals:
     def retrying(self) -> int:
         """Requests waiting for another attempt."""
         return sum(lane.retrying for lane in self.lanes.values())
+
+    def bindings(self) -> dict[str, Binding]:
+        """Why each provider gets no more calls just now, where it gets none."""
+        return {name: binding for name, lane in self.lanes.items() if (binding := lane.binding) is not None}
 
     def traffic(self) -> dict[str, Traffic]:
         """How each provider was used so far."""

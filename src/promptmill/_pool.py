@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from promptmill._binding import Binding, Reason
 from promptmill._channel import Channel, Passage, Traffic
 from promptmill._pacing import Learned
 from promptmill.errors import QuotaExhausted
@@ -45,6 +46,20 @@ class Pool:
     def full(self) -> bool:
         """Whether as many calls are under way as should be."""
         return self._only.full if self._only else all(one.full for one in self.usable)
+
+    @property
+    def rests(self) -> bool:
+        """Whether all are left alone for a while."""
+        return self.ill or (self._only is not None and self._only.rests)
+
+    @property
+    def full_because(self) -> Reason:
+        """What bounds the calls in flight."""
+        return self.usable[0].full_because
+
+    def binding(self, reason: Reason) -> Binding:
+        """``reason`` with what is known of it; of several channels only the reason is."""
+        return self._only.binding(reason) if self._only else Binding(what=reason)
 
     @property
     def is_partly_full(self) -> bool:

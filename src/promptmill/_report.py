@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from promptmill._binding import Binding
 from promptmill._channel import Traffic
 from promptmill._work import Pricer
 from promptmill.interfaces import AttemptFailed, Observer
@@ -100,7 +101,8 @@ class ProviderSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     Money is that of the answers; it is None when one of them has no known cost, and ``unpriced`` is how many have none.
     ``throttled`` are the calls it refused for a limit in this process, ``max_concurrency`` the most calls at once that
-    were found to be of use, where the job does not say how many.
+    were found to be of use, where the job does not say how many, ``max_in_flight`` those it was found to take at most,
+    and ``binding`` what bounded its calls for most of the time.
     """
 
     succeeded: int = 0
@@ -117,6 +119,8 @@ class ProviderSummary(msgspec.Struct, frozen=True, kw_only=True):
     throttled: int = 0
     learned_limits: tuple[LearnedLimit, ...] = ()
     max_concurrency: int | None = None
+    max_in_flight: int | None = None
+    binding: Binding | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,6 +262,8 @@ class _ProviderTally:
                 for one in traffic.learned
             ),
             max_concurrency=traffic.concurrency,
+            max_in_flight=traffic.cap,
+            binding=traffic.binding,
         )
 
 

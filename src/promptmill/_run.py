@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
+from promptmill._binding import Binding
 from promptmill._channel import Traffic
 from promptmill._delivery import Consumer
 from promptmill._engine import GRACE_SECONDS, Engine
@@ -34,6 +35,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     batches: int = 0
     concurrency: int = 0
     """Calls that may be in flight."""
+    bindings: dict[str, Binding] = {}
+    """Why each provider gets no more calls just now, where it gets none."""
     rests_for: float = 0.0
     """Seconds until a provider that rests, as it asked or for a limit of the job, may be used again."""
 
@@ -123,6 +126,7 @@ class Run:
             away=self._engine.away,
             batches=self._engine.batches,
             concurrency=self._engine.concurrency,
+            bindings=self._engine.bindings(),
             rests_for=self._engine.rests_for,
         )
 

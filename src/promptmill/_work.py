@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 from anyio.abc import TaskGroup
 
+from promptmill._binding import Binding
 from promptmill._channel import Traffic
 from promptmill._queue import Queued
 from promptmill.errors import ProviderError, QuotaExhausted, RunStopped, StorageError
@@ -108,6 +109,11 @@ class AnyLane(Protocol):
     @property
     def traffic(self) -> Traffic:
         """How it was used so far."""
+        ...
+
+    @property
+    def binding(self) -> Binding | None:
+        """Why no call is made just now; None while calls are."""
         ...
 
     @property

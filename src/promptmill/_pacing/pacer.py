@@ -44,11 +44,12 @@ _ONE_REQUEST: Final[Mapping[LimitedThing, float]] = {
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit that the job does not have: ``told`` by the provider, or else found out by its refusals."""
+    """A limit: ``told``, or else found out by refusals; ``sure`` when it was found twice."""
 
     name: str
     limit: float
     told: bool
+    sure: bool = False
 
 
 class Pacer:
@@ -76,6 +77,8 @@ class Pacer:
         self._lowered: Cap | None = None
         """A cap that is lowered on trial."""
         self._heard_from = clock.now()
+        self._slowest: Rate | None = None
+        """The limit that was waited for last."""
         self.refusals = 0
         self.counts_tokens = any(_NAMES[name][0] != "requests" for name in limits)
         """Whether it matters how large a request is."""
@@ -123,6 +126,7 @@ class Pacer:
                 longest, slowest = wait, None
         if slowest is not None:
             slowest.binds()
+            self._slowest = slowest
         return longest
 
     def charge(self, estimate: TokenEstimate, cap: Cap | None = None, level: int = 1) -> Charge:
@@ -186,6 +190,11 @@ class Pacer:
         """When the whole key may be used again (monotonic seconds); in the past when it may be now."""
         return self._gate.until
 
+    @property
+    def rests(self) -> bool:
+        """Whether the whole key rests, or one call finds out if it did for long enough."""
+        return self._gate.probing or self._gate.until > self._clock.now()
+
     def seconds_for(self, requests: int, each: TokenEstimate) -> float:
         """How long so many requests like ``each`` take at the pace of the slowest limit."""
         now = self._clock.now()
@@ -206,8 +215,18 @@ class Pacer:
             if rate.told is not None and (rate.given is None or rate.told < rate.given):
                 found.append(Learned(name=name, limit=rate.told * _MINUTE, told=True))
             elif rate.measured is not None and rate.judge.trial is None:
-                found.append(Learned(name=name, limit=rate.measured * _MINUTE, told=False))
+                limit = rate.measured * _MINUTE
+                found.append(Learned(name=name, limit=limit, told=False, sure=rate.is_found))
         return found
+
+    def waited_for(self) -> Learned | None:
+        """The limit that was waited for last, and how sure it is; None when none was, or it is one of hours or days."""
+        for what, rate in self._rates.items():
+            limit = rate.known if rate.measured is None else rate.measured
+            if rate is self._slowest and limit is not None:
+                name = _BY_PLACE[what, _MINUTE]
+                return Learned(name=name, limit=limit * _MINUTE, told=rate.measured is None, sure=rate.is_found)
+        return None
 
     @property
     def _requests(self) -> Rate:

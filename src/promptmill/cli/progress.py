@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import anyio
 
+from promptmill._binding import Binding
 from promptmill._run import Progress
 from promptmill.cli.terminal import duration, tell
 
 REDRAW_SECONDS: Final = 0.2
 LINE_SECONDS: Final = 30.0
-TOLD_REST_SECONDS: Final = 10.0
+TOLD_REST_SECONDS: Final = 5.0
 
 
 def is_live() -> bool:
@@ -60,10 +61,41 @@ def line_of(now: Progress) -> str:
         parts.append(f"in batches {now.away:,} ({now.batches:,})")
     room = f" of {now.concurrency:,}" if now.concurrency else ""
     parts += [f"in flight {now.in_flight:,}{room}", f"{now.rate:.1f}/s"]
-    if now.rests_for >= TOLD_REST_SECONDS:
-        parts.append(f"resting for {duration(now.rests_for)}")
+    parts += _reasons(now)
     if now.eta is not None:
         parts.append(f"ETA {duration(now.eta)}")
     if now.tokens:
         parts.append(f"{now.tokens:,} tokens")
     return "  ".join(parts)
+
+
+def _reasons(now: Progress) -> Iterator[str]:
+    """Why no more calls are made: whenever none is in flight, and else where it is more than our own concurrency."""
+    rests = {name for name, one in now.bindings.items() if one.what == "rest"}
+    if now.rests_for >= TOLD_REST_SECONDS and not rests:
+        yield f"resting for {duration(now.rests_for)}"
+    for name, one in now.bindings.items():
+        text = _reason(one)
+        passing = one.what in ("concurrency", "retries", "input") or (one.seconds or 0.0) < TOLD_REST_SECONDS
+        if text and (not now.in_flight or one.what in ("limit", "cap") or not passing):
+            yield text if len(now.bindings) == 1 else f"{name}: {text}"
+
+
+def _reason(one: Binding) -> str:
+    wait = "" if one.seconds is None else f" for {duration(one.seconds)}"
+    found = "" if one.certainty in (None, "told") else " found" if one.certainty == "sure" else " found, not sure"
+    match one.what:
+        case "rest":
+            return f"resting{wait}"
+        case "limit":
+            return f"at {one.value:,.0f} {one.name}{found}" if one.value else "at a limit"
+        case "cap":
+            return f"at {one.value:,.0f} in flight{found}" if one.value else "at a cap"
+        case "retries":
+            return f"waiting to retry{wait}"
+        case "input":
+            return "waiting for input"
+        case "budget":
+            return "waiting for money set aside"
+        case _:
+            return ""

@@ -46,6 +46,8 @@ def _pace(name: str, one: ProviderSummary) -> Iterator[str]:
     for limit in one.learned_limits:
         how = "as the provider says" if limit.source == "provider" else "found out by its refusals"
         yield f"limit        {name}: about {limit.limit:,.0f} {LIMIT_NAMES[limit.name]}, {how}"
+    if one.max_in_flight:
+        yield f"cap          {name}: {one.max_in_flight:,} calls in flight at most, found out by its refusals"
     if one.max_concurrency and one.max_concurrency > FIRST:
         most = one.max_concurrency
         yield f"concurrency  {name}: up to {most:,} at once; with `max_concurrency: {most}` it begins with as many"
