@@ -79,6 +79,7 @@ async def _run(path: Path, settings: _Settings) -> int:
     from promptmill import _app, _watchdog
     from promptmill._garbage import seldom_collected
     from promptmill.cli import errors, progress, signals, summary, warnings
+    from promptmill.errors import RowRejected
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=settings.allow_code)
@@ -107,7 +108,7 @@ async def _run(path: Path, settings: _Settings) -> int:
             tell(line)
         for sink in prepared.job.sinks:
             tell(f"answers      {prepared.job.base_dir / str(getattr(sink, 'path', type(sink).__name__))}")
-    if outcome.rejected:
+    if outcome.rejected and not (outcome.stopped and outcome.stopped.code == RowRejected.default_code):
         tell(f"warning: {outcome.rejected} rows are not in every sink; `promptmill status {path}` names them")
     if settings.as_json:
         emit(encode(outcome.summary).decode())

@@ -13,6 +13,7 @@ from promptmill.errors import StorageError
 from promptmill.files import DurableFile, rename
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
+from promptmill.sinks._altered import Altered
 
 
 class AppendingSink(Sink):
@@ -23,6 +24,7 @@ class AppendingSink(Sink):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.altered = Altered(f"the output {str(path)!r}")
         self._file: DurableFile | None = None
         self._length = 0
 

@@ -13,6 +13,7 @@ from anyio import to_thread
 from promptmill.errors import RowRejected, StorageError, UsageError
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
+from promptmill.sinks._altered import Altered
 from promptmill.sinks._columns import COLUMNS, Cell, Kind, flatten
 
 CHECKPOINT: Final = "promptmill_checkpoint"
@@ -58,6 +59,8 @@ class TableSink(Sink):
     mark: ClassVar[str] = "?"
     """What stands for a value in a statement."""
     begin: ClassVar[str] = "BEGIN"
+    nul: ClassVar[bool] = True
+    """Whether texts may have NUL characters in them."""
 
     def __init__(self, place: str, table: str, run_id: str, schema: str | None = None) -> None:
         for name in (table, *([] if schema is None else [schema])):
@@ -67,6 +70,7 @@ class TableSink(Sink):
                 )
         self.table = table
         self._place = place
+        self._altered = Altered(place)
         self._run_id = run_id
         self._schema = schema
         self._connection: Any = None
@@ -199,7 +203,10 @@ class TableSink(Sink):
 
     def _write(self, results: Sequence[Result]) -> None:
         last = {result.id: result for result in results}  # a statement cannot change a row twice
-        rows = [[self._run_id, seq, *flatten(one)] for seq, one in enumerate(last.values(), start=self._seq + 1)]
+        rows = [
+            [self._run_id, seq, *flatten(one, self._altered, nul=self.nul)]
+            for seq, one in enumerate(last.values(), start=self._seq + 1)
+        ]
         connection = self._opened()
         with self._naming():
             try:

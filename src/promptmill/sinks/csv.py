@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
+from promptmill import jsontext
 from promptmill.hookspecs import hookimpl
 from promptmill.models import Result
 from promptmill.options import BuildContext, SinkOptions
+from promptmill.sinks._altered import SURROGATE
 from promptmill.sinks._appending import AppendingSink
 from promptmill.sinks._columns import COLUMNS
 
@@ -44,7 +46,10 @@ class CsvSink(AppendingSink):
 
     def encode(self, results: Sequence[Result]) -> bytes:
         text = "".join([self._row(column.read(result) for column in COLUMNS) for result in results])
-        return text.encode("utf-8", "replace")
+        sound: str = jsontext.without_surrogates(text)
+        if sound is not text:
+            self.altered(SURROGATE)
+        return sound.encode()
 
     def _row(self, values: Iterable[object]) -> str:
         return ",".join([self._cell(value) for value in values]) + "\n"

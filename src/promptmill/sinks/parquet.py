@@ -19,6 +19,7 @@ from promptmill.hookspecs import hookimpl
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
 from promptmill.options import BuildContext, SinkOptions
+from promptmill.sinks._altered import Altered
 from promptmill.sinks._columns import COLUMNS, Cell, flatten
 from promptmill.sinks._parts import PartFile
 
@@ -49,6 +50,7 @@ class ParquetSink(Sink):
 
     def __init__(self, path: Path, *, rows_per_file: int = 50_000, run_id: str = "") -> None:
         self.path = path
+        self._altered = Altered(f"the output directory {str(path)!r}")
         self._rows_per_file = rows_per_file
         self._run_id = run_id
         self._arrow, self._parquet = _load_pyarrow()
@@ -141,7 +143,7 @@ class ParquetSink(Sink):
         return str(free)
 
     def _write(self, results: Sequence[Result]) -> None:
-        rows = [flatten(result) for result in results]
+        rows = [flatten(result, self._altered) for result in results]
         with _naming(self.path):
             while rows:
                 taken, rows = rows[: self._space()], rows[self._space() :]
