@@ -35,6 +35,8 @@ class InputReport(msgspec.Struct, frozen=True, kw_only=True):
     bad_row_prefix: str = ""
     twins: list[int] = []
     """Short digests of requests that occur more than once and may share an answer."""
+    notes: list[str] = []
+    """What is worth saying about the input, for people."""
 
 
 class JobInput:
@@ -69,6 +71,7 @@ class JobInput:
                 bad_ids.add(hash(str(rows)))
                 if entry.code in _FATAL_ROWS and len(fatal) < MOST_PROBLEMS:
                     fatal.append(entry)
+        notes = list(self.source.notes())
         if fatal:
             raise _template_error(fatal, sum(bad[code] for code in _FATAL_ROWS), rows)
         if suspects := await ids.found():
@@ -79,6 +82,7 @@ class JobInput:
             fingerprint=await self.source.fingerprint(),
             bad_row_prefix="row-" if await ids.meets(bad_ids) else "",
             twins=sorted(await digests.found()),
+            notes=notes,
         )
 
     async def entries(self, report: InputReport, done: bytearray) -> AsyncIterator[Sequence[Entry]]:

@@ -163,6 +163,10 @@ class Source(Opened):
     async def fingerprint(self) -> str:
         """A short text that changes when the content does."""
 
+    def notes(self) -> Sequence[str]:
+        """What the last pass found that is worth saying, for people: what was taken otherwise than it stands there."""
+        return ()
+
 
 Position: TypeAlias = Mapping[str, JSON]
 """How far a sink has come, in its own words; a small JSON object."""

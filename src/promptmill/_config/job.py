@@ -29,7 +29,7 @@ from promptmill.options import (
     SourceOptions,
 )
 
-_SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
+_SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
 _COMPRESSED: Final = (".gz", ".zst")
 
 

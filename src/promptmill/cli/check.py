@@ -41,6 +41,8 @@ def check(
         )
         return
     tell(f"{job}: ok, {report.rows:,} rows, {len(prepared.job.providers)} providers, nothing was sent")
+    for note in report.notes:
+        tell(f"note: {note}")
     for code, count in report.bad_rows.items():
         tell(f"warning: {count} of {report.rows} rows cannot be used ({code}); they would end as failed records")
 

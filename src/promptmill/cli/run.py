@@ -121,6 +121,8 @@ async def _run(path: Path, settings: _Settings) -> int:
 
 def _tell_plan(plan: Plan, unknown: int) -> None:
     """Say what is special about this run before it starts."""
+    for note in plan.input.notes:
+        tell(f"note: {note}")
     for code, count in plan.input.bad_rows.items():
         tell(f"warning: {count} of {plan.input.rows} rows cannot be used ({code}); they end as failed records")
     if plan.added:

@@ -12,8 +12,10 @@ from promptmill.errors import InputError, Location
 from promptmill.hookspecs import hookimpl
 from promptmill.models import BadRow, Row
 from promptmill.options import BuildContext
-from promptmill.sources._bytes import ByteStream, suffix_of
-from promptmill.sources._lines import MAX_LINE_BYTES, split_lines
+from promptmill.sources._bytes import suffix_of
+from promptmill.sources._dialect import dialect_of
+from promptmill.sources._head import Peeked
+from promptmill.sources._lines import MAX_LINE_BYTES, line_end, split_lines
 from promptmill.sources._reading import FileSource, FileSourceOptions, Sized
 from promptmill.sources._records import Record, split_records
 
@@ -31,23 +33,34 @@ class CsvSource(FileSource):
     quotes), ``line_too_long`` or ``input_encoding``.
 
     Args:
-        delimiter: one character; None means a tab for ``.tsv`` files and a comma for others.
+        delimiter: one character; None means what the first records say, else a tab for ``.tsv`` files and a comma for
+            others.
         max_line: most bytes of one record.
     """
 
     def __init__(
-        self, paths: Sequence[str], base_dir: Path, *, delimiter: str | None = None, max_line: int = MAX_LINE_BYTES
+        self,
+        paths: Sequence[str],
+        base_dir: Path,
+        *,
+        delimiter: str | None = None,
+        max_line: int = MAX_LINE_BYTES,
+        encoding: str | None = None,
     ) -> None:
-        super().__init__(paths, base_dir)
+        super().__init__(paths, base_dir, max_line=max_line, encoding=encoding)
         self._delimiter = delimiter
-        self._max_line = max_line
 
-    def parse(self, stream: ByteStream, name: str) -> Generator[Sized, None, None]:
-        """Raises InputError for a header that cannot be read (E0305) or names a column twice (E0306)."""
-        delimiter = self._delimiter or ("\t" if suffix_of(name) == _TAB_SUFFIX else ",")
-        records = split_records(split_lines(stream, name, self._max_line), name, delimiter, self._max_line)
+    def parse(self, stream: Peeked, name: str) -> Generator[Sized, None, None]:
+        """Raises InputError for a header or a delimiter that cannot be read (E0305), or a column named twice
+        (E0306)."""
+        dialect = dialect_of(stream, name, "\t" if suffix_of(name) == _TAB_SUFFIX else ",", self._delimiter)
+        if dialect.found:
+            self.note(f"{name}: the fields seem to be separated by {dialect.delimiter!r}; if not, set `delimiter`")
+        lines = split_lines(stream, name, self.max_line, line_end(stream.head))
+        if dialect.has_directive:
+            next(lines)
         header: list[str] | None = None
-        for record in records:
+        for record in split_records(lines, name, dialect.delimiter, self.max_line):
             if header is None:
                 header = _header_of(record, name)
             else:
@@ -89,11 +102,17 @@ class CsvSourceOptions(FileSourceOptions):
         min_length=1,
         max_length=1,
         pattern=r'^[^"\r\n]$',
-        description="What separates fields; default: a comma, in .tsv files a tab.",
+        description="What separates fields; default: what the first rows say, a comma or one of `; | tab`.",
     )
 
     def build(self, context: BuildContext) -> CsvSource:
-        return CsvSource(self.paths, context.base_dir, delimiter=self.delimiter, max_line=self.max_line)
+        return CsvSource(
+            self.paths,
+            context.base_dir,
+            delimiter=self.delimiter,
+            max_line=self.max_line,
+            encoding=self.encoding,
+        )
 
 
 @hookimpl
