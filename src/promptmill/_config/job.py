@@ -18,7 +18,7 @@ from promptmill._config.spec import TEMPLATE_KEYS, JobSpec, StopWhenSpec, Templa
 from promptmill._registry import Registry
 from promptmill._routing import Route
 from promptmill._template import InputTemplate
-from promptmill.errors import JobError, PluginError, Problem
+from promptmill.errors import JobError, Location, PluginError, Problem
 from promptmill.jsontext import JSON
 from promptmill.options import (
     BuildContext,
@@ -52,6 +52,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cache: Path | None
     workers: int
 
+    places: Mapping[str, Location]
+    """Where the templates stand in the job file, by their keys: ``prompt``, ``messages[0].content``, ..."""
     identity: JSON
     """What must be the same for a run to go on: everything that changes answers."""
     sink_names: tuple[str, ...]
@@ -119,6 +121,7 @@ class _Reader:
             dedupe=spec.dedupe,
             cache=None if spec.cache is None else base_dir / spec.cache,
             workers=spec.workers,
+            places=self._places(template),
             identity={
                 "input": template.model_dump(mode="json", exclude={"keep"}, exclude_defaults=True),
                 "params": spec.params,
@@ -163,6 +166,12 @@ class _Reader:
                 where = self._document.locate(("input", *_key_path(problem.key or "")))
                 self._problems.append(msgspec.structs.replace(problem, location=where))
             return None
+
+    def _places(self, template: TemplateSpec) -> dict[str, Location]:
+        keys = [name for name in ("prompt", "priority", "id", "keep") if getattr(template, name)]
+        keys += [f"messages[{at}].content" for at in range(len(template.messages or ()))]
+        keys += [f"tags[{at}]" for at in range(len(template.tags))]
+        return {key: self._document.locate(("input", *_key_path(key))) for key in keys}
 
     def _sinks(self, spec: JobSpec) -> tuple[Any, ...]:
         if spec.output is not None and spec.sinks is not None:
