@@ -186,6 +186,14 @@ class Sink(Opened):
             StorageError: the target cannot be written, or holds something that is not ours to touch.
         """
 
+    async def probe(self, position: Position | None) -> None:
+        """Say what :meth:`start` would refuse with this position, without changing anything. Called without
+        :meth:`aopen`, when a job is only checked; what cannot be found out that way is left to the run.
+
+        Raises:
+            StorageError: the target could not be written, or holds something that is not ours to touch.
+        """
+
     async def set_aside(self) -> str | None:
         """Move what an earlier run left out of the way, without deleting it, and say where it is now.
 

@@ -108,10 +108,13 @@ def from_jsonl(scene: Scene) -> Found:
 
 
 def from_csv(scene: Scene) -> Found:
-    csv.field_size_limit(10_000_000)
     text = (scene.folder / "out").read_bytes().decode()
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    return {one["id"]: (one["text"].removeprefix("'"), json.loads(one["meta"])["kept"]) for one in reader}
+    before = csv.field_size_limit(10_000_000)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    finally:
+        csv.field_size_limit(before)
+    return {one["id"]: (one["text"].removeprefix("'"), json.loads(one["meta"])["kept"]) for one in rows}
 
 
 def from_sqlite(scene: Scene) -> Found:

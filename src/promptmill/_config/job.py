@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from promptmill._config.document import Document, KeyPath
+from promptmill._config.outputs import input_that_takes_in, known_endings, sink_for
 from promptmill._config.problems import problems_of
 from promptmill._config.routes import HOW_ONLY, read_routes
 from promptmill._config.secret_fields import secret_paths
@@ -103,6 +104,7 @@ class _Reader:
         retry = self._component("policy", ("retry",), spec.retry or {}, default="exponential")
         sinks = self._sinks(spec)
         self._refuse_one_target_twice(sinks)
+        self._refuse_own_outputs(spec, source, sinks)
         if self._problems:
             raise self._errors()
         return Job(
@@ -179,7 +181,13 @@ class _Reader:
             hint = "`output: x.jsonl` is short for `sinks: [{use: jsonl, path: x.jsonl}]`"
             self._problems.append(Problem("E0207", "`output` and `sinks` cannot both be given", where, hint))
         if spec.output is not None:
-            return (self._component("sink", ("output",), {"path": spec.output}, default=_sink_for(spec.output)),)
+            if (name := sink_for(spec.output)) is None:
+                where = self._document.locate(("output",))
+                message = f"no sink goes by the ending of {spec.output!r}"
+                hint = f"known are {known_endings()}; for others name the sink: `sinks: [{{use: jsonl, path: ...}}]`"
+                self._problems.append(Problem("E0206", message, where, hint))
+                return ()
+            return (self._component("sink", ("output",), {"path": spec.output}, default=name),)
         if spec.sinks is None:
             where = self._document.locate(())
             hint = "add `output: answers.jsonl`"
@@ -194,6 +202,20 @@ class _Reader:
                 self._problems.append(Problem("E0208", "two sinks are the same", where, "remove one of them"))
             elif sink is not None:
                 seen.append(sink)
+
+    def _refuse_own_outputs(self, spec: JobSpec, source: SourceOptions | None, sinks: tuple[Any, ...]) -> None:
+        """A run that reads what it writes, or would the next time."""
+        inputs = getattr(source, "paths", ())
+        base_dir = self._document.path.parent
+        for at, sink in enumerate(sinks):
+            path = getattr(sink, "path", None)
+            if not isinstance(path, str):
+                continue
+            if (taken := input_that_takes_in(base_dir / path, inputs, base_dir)) is not None:
+                where = self._document.locate(("output",) if spec.output is not None else ("sinks", at, "path"))
+                is_input = "is the input itself" if taken == path else f"is one of the files of the input {taken!r}"
+                hint = "write to another path, or into another directory"
+                self._problems.append(Problem("E0211", f"the output {path!r} {is_input}", where, hint))
 
     def _component(
         self,
@@ -249,7 +271,9 @@ def _without_how(routes: list[dict[str, Any]] | None) -> JSON:
 
 def _sink_names(spec: JobSpec, sinks: tuple[SinkOptions, ...]) -> tuple[str, ...]:
     """Such as ``jsonl(path=answers.jsonl)``."""
-    kinds = [_sink_for(spec.output)] if spec.output is not None else [str(one.get("use")) for one in spec.sinks or ()]
+    kinds = (
+        [sink_for(spec.output) or ""] if spec.output is not None else [str(one.get("use")) for one in spec.sinks or ()]
+    )
     names = []
     for kind, sink in zip(kinds, sinks, strict=True):
         options = ", ".join(f"{key}={value}" for key, value in sorted(sink.identity().items()))
@@ -267,7 +291,3 @@ def _source_for(path: str) -> str:
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
     return _SUFFIXES.get(Path(name).suffix, "jsonl")
-
-
-def _sink_for(path: str) -> str:
-    return _SUFFIXES.get(Path(path.lower()).suffix, "jsonl")

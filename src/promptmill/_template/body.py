@@ -19,9 +19,7 @@ _TEXTS: Final = frozenset(
 _IN_BODIES: Final = frozenset(
     {*("n", "user", "metadata", "store", "modalities", "audio", "prediction"), "stream_options", "safety_identifier"}
 )
-"""Members that are taken for such where there are ``messages`` too: elsewhere they are more likely data.
-
-Source: OpenAI API reference, create chat completion; vLLM for ``top_k``, ``min_p`` and ``repetition_penalty``."""
+"""Members that are taken for such where there are ``messages`` too: elsewhere they are more likely data."""
 
 _ASKING: Final = (_TEXTS - _IN_BODIES) | frozenset(
     {

@@ -125,6 +125,8 @@ def _tell_plan(plan: Plan, unknown: int) -> None:
         tell(f"note: {note}")
     for code, count in plan.input.bad_rows.items():
         tell(f"warning: {count} of {plan.input.rows} rows cannot be used ({code}); they end as failed records")
+        if code in plan.input.first_bad:
+            tell(f"  the first: {plan.input.first_bad[code]}")
     if plan.added:
         change = "been added to" if plan.added > 0 else "gone from"
         tell(f"{abs(plan.added)} rows have {change} the input since this run began")

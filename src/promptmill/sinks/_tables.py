@@ -85,6 +85,9 @@ class TableSink(Sink):
         """
         await to_thread.run_sync(self._start, position)
 
+    async def probe(self, position: Position | None) -> None:
+        await to_thread.run_sync(self._probe, position)
+
     async def write(self, results: Sequence[Result]) -> None:
         if results:
             await to_thread.run_sync(self._write, results)
@@ -143,6 +146,32 @@ class TableSink(Sink):
         tables = {"results": self.named(self.table), "checkpoint": self.named(CHECKPOINT)}
         return statement.format(**tables).replace("?", self.mark)
 
+    def exists(self) -> bool:
+        """Whether there is a database, so that connecting would make none. Raises StorageError when none can be."""
+        return True
+
+    def _probe(self, position: Position | None) -> None:
+        there, reached = False, None
+        if self.exists():
+            with self._naming():
+                connection = self.connect()
+                try:
+                    if found := self.columns_of(connection, self.table):
+                        _check_columns(self.table, self._place, found, self._types())
+                    there = bool(found)
+                    reached = self._reached(connection) if self.columns_of(connection, CHECKPOINT) else None
+                finally:
+                    self._close(connection)
+        self._refuse(position, there, reached)
+
+    def _refuse(self, position: Position | None, there: bool, reached: int | None) -> None:
+        """Refuse a table that is not as this run left it; ``there``: it was there before."""
+        at = _seq_of(position, self._place)
+        if position is None and reached is not None:
+            raise self._unknown(reached)
+        if at and (not there or at > (reached or 0)):
+            raise self._lost(at, reached or 0 if there else 0)
+
     def _start(self, position: Position | None) -> None:
         at = _seq_of(position, self._place)
         with self._naming():
@@ -150,10 +179,7 @@ class TableSink(Sink):
             with self._transaction(connection):
                 there = self._prepare(connection)
                 reached = self._reached(connection)
-                if position is None and reached is not None:
-                    raise self._unknown(reached)
-                if at and (not there or at > (reached or 0)):
-                    raise self._lost(at, reached or 0 if there else 0)
+                self._refuse(position, there, reached)
                 if reached is not None and at < reached:
                     self._go_back(connection, at)
         self._seq = at

@@ -22,6 +22,7 @@ from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._altered import Altered
 from promptmill.sinks._columns import COLUMNS, Cell, flatten
 from promptmill.sinks._parts import PartFile
+from promptmill.sinks._probing import refuse_unwritable
 
 if TYPE_CHECKING:
     from promptmill.options import Register
@@ -65,6 +66,9 @@ class ParquetSink(Sink):
         """Refuse a directory that is not empty (``position`` is None) or has lost parts (E0610, E0611)."""
         await to_thread.run_sync(self._start, position)
 
+    async def probe(self, position: Position | None) -> None:
+        await to_thread.run_sync(self._probe, position)
+
     async def set_aside(self) -> str | None:
         """``answers`` becomes ``answers.1``, or the next free number."""
         return await to_thread.run_sync(self._set_aside)
@@ -87,15 +91,28 @@ class ParquetSink(Sink):
         if part is not None:
             await to_thread.run_sync(part.drop)
 
+    def _probe(self, position: Position | None) -> None:
+        refuse_unwritable(self.path, directory=True)
+        with _naming(self.path):
+            if position is None and self.path.exists():
+                self._refuse_content()
+            self._committed_parts(position)
+
+    def _committed_parts(self, position: Position | None) -> list[int]:
+        """The rows of each part that is committed. Raises StorageError when they are not what was written."""
+        count, rows = _counts_of(position, self.path)
+        parts = [self._rows_of(number, count, rows) for number in range(1, count + 1)]
+        if sum(parts) != rows:
+            raise self._lost(f"{sum(parts)} rows in {count} parts", count, rows)
+        return parts
+
     def _start(self, position: Position | None) -> None:
         with _naming(self.path):
             make_directory(self.path)
             if position is None:
                 self._refuse_content()
-            count, rows = _counts_of(position, self.path)
-            self._parts = [self._rows_of(number, count, rows) for number in range(1, count + 1)]
-            if sum(self._parts) != rows:
-                raise self._lost(f"{sum(self._parts)} rows in {count} parts", count, rows)
+            self._parts = self._committed_parts(position)
+            count = len(self._parts)
             for name, number in self._ours():
                 if number > count or name.endswith(".tmp"):
                     remove(self.path / name)

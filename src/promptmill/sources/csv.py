@@ -10,12 +10,12 @@ from pydantic import Field
 
 from promptmill.errors import InputError, Location
 from promptmill.hookspecs import hookimpl
-from promptmill.models import BadRow, Row
+from promptmill.models import BadRow, Result, Row
 from promptmill.options import BuildContext
 from promptmill.sources._bytes import suffix_of
 from promptmill.sources._dialect import dialect_of
 from promptmill.sources._head import Peeked
-from promptmill.sources._lines import MAX_LINE_BYTES, line_end, split_lines
+from promptmill.sources._lines import MAX_LINE_BYTES, UTF8_MARK, line_end, split_lines
 from promptmill.sources._reading import FileSource, FileSourceOptions, Sized
 from promptmill.sources._records import Record, split_records
 
@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 _TAB_SUFFIX: Final = ".tsv"
 
+_OUR_HEADER: Final = ",".join(Result.__struct_fields__[:10]).encode() + b","
+"""How the header of our csv sink begins where it puts ``'`` before texts; with ``excel_safe: false`` it has quotes."""
+
 
 class CsvSource(FileSource):
     """Each file has a header of its own. Fields may be quoted with ``"`` and then hold delimiters, newlines and
-    doubled quotes. Blank lines between records are skipped; an empty field is an empty text.
+    doubled quotes. Blank lines between records are skipped; an empty field is an empty text. The ``'`` that our csv
+    sink puts before texts is taken off again.
 
     A record that cannot be read becomes a BadRow at its first line: ``input_csv`` (wrong number of fields, broken
     quotes), ``line_too_long`` or ``input_encoding``.
@@ -56,6 +60,7 @@ class CsvSource(FileSource):
         dialect = dialect_of(stream, name, "\t" if suffix_of(name) == _TAB_SUFFIX else ",", self._delimiter)
         if dialect.found:
             self.note(f"{name}: the fields seem to be separated by {dialect.delimiter!r}; if not, set `delimiter`")
+        is_disarmed = stream.head.removeprefix(UTF8_MARK).startswith(_OUR_HEADER)
         lines = split_lines(stream, name, self.max_line, line_end(stream.head))
         if dialect.has_directive:
             next(lines)
@@ -64,7 +69,7 @@ class CsvSource(FileSource):
             if header is None:
                 header = _header_of(record, name)
             else:
-                yield _row_of(record, header), record.length
+                yield _row_of(record, header, is_disarmed), record.length
 
 
 def _header_of(record: Record, name: str) -> list[str]:
@@ -85,12 +90,14 @@ def _header_of(record: Record, name: str) -> list[str]:
     return header
 
 
-def _row_of(record: Record, header: list[str]) -> Row | BadRow:
+def _row_of(record: Record, header: list[str], is_disarmed: bool) -> Row | BadRow:
     fields = record.fields
     if isinstance(fields, BadRow):
         return fields
     if len(fields) != len(header):
         return BadRow("input_csv", f"the row has {len(fields)} fields, the header {len(header)}", record.origin)
+    if is_disarmed:
+        fields = [field.removeprefix("'") for field in fields]
     return Row(dict(zip(header, fields, strict=True)), record.origin)
 
 
