@@ -122,7 +122,7 @@ class PreparedJob:
             shelf = await open_shelf(journal)
             if has_budget(self.job):
                 await refuse_unknown_costs(self.job, self.job_input, self.context("prices"))
-            todo = await plan(journal, self.job_input, self.job.identity, shelf)
+            todo = await plan(journal, self.job_input, self.job.identity, shelf, self.job.where_only)
             on_plan(todo, len(journal.unknown))
             await self._keep_order(journal)
             projections = await self._projections(sinks, journal, stack)

@@ -102,7 +102,9 @@ async def _look_at_rows(prepared: PreparedJob, run: _EarlierRun | None, found: C
     if run is not None:
         run.refuse_when_held()
         journal: Any = run
-        left = await plan(journal, prepared.job_input, prepared.job.identity, await look_at_shelf(journal))
+        job, shelf = prepared.job, await look_at_shelf(journal)
+        left = await plan(journal, prepared.job_input, job.identity, shelf, job.where_only)
+        found.notes += [f"changed since this run began: {one}" for one in left.moved]
         found.notes.append(f"a run would go on: {left.finished:,} rows have their answer, {left.pending:,} to do")
 
 

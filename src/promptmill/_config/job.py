@@ -57,6 +57,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Where the templates stand in the job file, by their keys: ``prompt``, ``messages[0].content``, ..."""
     identity: JSON
     """What must be the same for a run to go on: everything that changes answers."""
+    where_only: Mapping[str, frozenset[str]]
+    """By provider: the members of its identity that only say where it is."""
     sink_names: tuple[str, ...]
     """A name for each sink that stays the same as long as its options do."""
 
@@ -133,6 +135,7 @@ class _Reader:
                 },
                 "routes": _without_how(spec.routes),
             },
+            where_only={name: options.where_only for name, options in providers.items()},
             sink_names=_sink_names(spec, sinks),
         )
 

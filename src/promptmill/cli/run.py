@@ -127,6 +127,8 @@ def _tell_plan(plan: Plan, unknown: int) -> None:
         tell(f"warning: {count} of {plan.input.rows} rows cannot be used ({code}); they end as failed records")
         if code in plan.input.first_bad:
             tell(f"  the first: {plan.input.first_bad[code]}")
+    for change in plan.moved:
+        tell(f"warning: changed since this run began: {change}; the run goes on there")
     if plan.added:
         change = "been added to" if plan.added > 0 else "gone from"
         tell(f"{abs(plan.added)} rows have {change} the input since this run began")
