@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -20,8 +19,8 @@ MOST_PROBLEMS: Final = 5
 MOST_COLUMNS: Final = 20
 """Columns named."""
 
-_MOST_NAMES: Final = 1000
-"""Columns remembered: rows may have other ones each."""
+_MOST_KINDS: Final = 1000
+"""Kinds of rows looked at: each may have other columns."""
 
 _FATAL: Final = frozenset({"template", "template_null", "missing_column", "bad_params"})
 """Codes of bad rows that mean the job is wrong rather than the row: they refuse the run before anything is sent."""
@@ -43,11 +42,12 @@ class Findings:
         self._places = places
         self._mistakes: dict[tuple[str, str, str | None], _Mistake] = {}
         self._fatal = 0
-        self._unused = Counter[str]()
-        self._asking = Counter[str]()
-        self._columns: frozenset[str] = frozenset()
-        self._shape: frozenset[str] = frozenset()
+        self._kinds: set[tuple[object, ...]] = set()
+        self._unused: set[str] = set()
+        self._asking: set[str] = set()
+        self._columns: set[str] = set()
         self._first: Request | None = None
+        self._are_alike = True
         self._alike = 0
         self.first_bad: dict[str, str] = {}
         """By code of a bad row that ends as a failed record: the first of them."""
@@ -62,17 +62,20 @@ class Findings:
             else:
                 self.first_bad.setdefault(made.code, f"{_place(made.origin)}: {made.message}")
             return
-        self._first = self._first or made
-        first = self._first
-        self._alike += made.messages == first.messages and made.params == first.params
+        first = self._first = self._first or made
+        if self._are_alike:
+            self._are_alike = made.messages == first.messages and made.params == first.params
+            self._alike += self._are_alike
 
     def _look_at_columns(self, row: Row) -> None:
-        self._unused.update(self._template.unused(row.columns))
-        self._asking.update(self._template.asking(row.columns))
-        names = frozenset(row.columns)
-        if names != self._shape and len(self._columns) < _MOST_NAMES:
-            self._columns |= names
-        self._shape = names
+        """What becomes of columns depends on their names and on little else, so each kind of row is looked at once."""
+        columns = row.columns
+        kind = (tuple(columns), *self._template.kind_of(columns))
+        if kind not in self._kinds and len(self._kinds) < _MOST_KINDS:
+            self._kinds.add(kind)
+            self._unused |= self._template.unused(columns)
+            self._asking |= self._template.asking(columns)
+            self._columns |= columns.keys()
 
     def _note_mistake(self, bad: BadRow, columns: tuple[str, ...]) -> None:
         self._fatal += 1

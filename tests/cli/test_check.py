@@ -128,6 +128,7 @@ async def test_missing_extras(place: Place, sink: str, module: str, monkeypatch:
 async def test_outputs_that_are_taken_or_cannot_be(place: Place) -> None:
     (place.folder / "taken.jsonl").write_text("mine\n")
     (place.folder / "taken").mkdir()
+    (place.folder / "folder").mkdir()
     (place.folder / "taken" / "x").write_text("mine")
     with closing(sqlite3.connect(place.folder / "taken.db")) as connection:
         connection.execute("CREATE TABLE results (mine TEXT)")
@@ -136,7 +137,7 @@ async def test_outputs_that_are_taken_or_cannot_be(place: Place) -> None:
     pytest.importorskip("pyarrow")
     sinks = [
         {"use": "jsonl", "path": "taken.jsonl"},
-        {"use": "csv", "path": "taken"},
+        {"use": "csv", "path": "folder"},
         {"use": "jsonl", "path": "taken.jsonl/x.jsonl"},
         {"use": "parquet", "path": "taken"},
         {"use": "parquet", "path": "taken.db"},

@@ -124,3 +124,19 @@ def test_an_input_in_the_directory_of_an_output_is_refused(tmp_path: Path) -> No
 )
 def test_other_outputs_are_taken(tmp_path: Path, source: Any, output: str) -> None:
     assert load(tmp_path, source, output=output).sinks
+
+
+@pytest.mark.parametrize(
+    "sinks",
+    [
+        [{"use": "jsonl", "path": "a"}, {"use": "csv", "path": "./a"}],
+        [{"use": "sqlite", "path": "a.db"}, {"use": "sqlite", "path": "x/../a.db", "table": "results"}],
+        [{"use": "jsonl", "path": "a"}, {"use": "jsonl", "path": "a"}],
+    ],
+)
+def test_two_sinks_into_one_file_are_refused(tmp_path: Path, sinks: list[dict[str, str]]) -> None:
+    assert refused(tmp_path, sinks=sinks).code == "E0208"
+
+
+def test_two_tables_of_one_database_are_two_sinks(tmp_path: Path) -> None:
+    assert load(tmp_path, sinks=[{"use": "sqlite", "path": "a.db"}, {"use": "sqlite", "path": "a.db", "table": "b"}])

@@ -299,3 +299,23 @@ def test_no_such_encoding(encoding: str) -> None:
 @pytest.mark.parametrize(("data", "what"), [(b"", "is empty"), (b"\n \r\n", "is empty"), (b"a,b\n", "has no rows")])
 async def test_an_empty_input_is_said(tmp_path: Path, data: bytes, what: str) -> None:
     assert await read(tmp_path / "in.csv", data) == ([], [f"the input 'in.csv' {what}"])
+
+
+@pytest.mark.parametrize("data", [b"id,prompt\n1,x\n", b"id;prompt\r1;x\r", b"\xef\xbb\xbfid\tprompt\r\n1\tx\r\n"])
+async def test_csv_by_the_name_of_json_is_named(tmp_path: Path, data: bytes) -> None:
+    error = await refused(tmp_path / "in.jsonl", data, "E0308")
+    assert "its first line is 'id" in error.message
+    assert "use: csv" in (error.hint or "")
+
+
+async def test_plain_text_is_named(tmp_path: Path) -> None:
+    error = await refused(tmp_path / "in.jsonl", b"What is this?\nAnd that?\n", "E0308")
+    assert "one JSON object a line" in (error.hint or "")
+    rows, _ = await read(tmp_path / "in.jsonl", b'What is this?\n{"prompt": "x"}\n')
+    assert [isinstance(row, BadRow) for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize("text", [compact(), json.dumps(TWO, indent=2), json.dumps(TWO[0]), " " + json.dumps(TWO[0])])
+async def test_json_by_the_name_of_csv_is_named(tmp_path: Path, text: str) -> None:
+    error = await refused(tmp_path / "in.csv", text.encode(), "E0308")
+    assert "use: jsonl" in (error.hint or "")

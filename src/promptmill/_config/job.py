@@ -198,13 +198,18 @@ class _Reader:
         return tuple(self._component("sink", ("sinks", at), value) for at, value in enumerate(spec.sinks or ()))
 
     def _refuse_one_target_twice(self, sinks: tuple[SinkOptions | None, ...]) -> None:
-        seen: list[SinkOptions] = []
+        """Two sinks that would write into each other, however their path is written."""
+        seen: list[object] = []
         for at, sink in enumerate(sinks):
-            if sink is not None and sink in seen:
+            if sink is None:
+                continue
+            target: object = sink
+            if isinstance(path := getattr(sink, "path", None), str):
+                target = ((self._document.path.parent / path).resolve(), getattr(sink, "table", None))
+            if target in seen:
                 where = self._document.locate(("sinks", at))
                 self._problems.append(Problem("E0208", "two sinks are the same", where, "remove one of them"))
-            elif sink is not None:
-                seen.append(sink)
+            seen.append(target)
 
     def _refuse_own_outputs(self, spec: JobSpec, source: SourceOptions | None, sinks: tuple[Any, ...]) -> None:
         """A run that reads what it writes, or would the next time."""

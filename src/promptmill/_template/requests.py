@@ -107,6 +107,11 @@ class InputTemplate:
         """Whether the messages are templates without any expression."""
         return bool(self._fields) and all(field.is_constant for field in self._fields)
 
+    def kind_of(self, columns: Columns) -> tuple[bool, ...]:
+        """What, besides their names, decides what becomes of the columns of a row."""
+        has_messages = isinstance(columns.get("messages"), list)
+        return (columns.get("prompt") is None, has_messages, bool(columns.get("model")), is_batch_line(columns))
+
     def unused(self, columns: Columns) -> frozenset[str]:
         """The columns of a row that nothing uses."""
         named = self._id or next((one for one in _ID_COLUMNS if one in columns), None)

@@ -15,6 +15,7 @@ from promptmill.options import BuildContext
 from promptmill.sources._bytes import suffix_of
 from promptmill.sources._dialect import dialect_of
 from promptmill.sources._head import Peeked
+from promptmill.sources._layouts import refuse_json
 from promptmill.sources._lines import MAX_LINE_BYTES, UTF8_MARK, line_end, split_lines
 from promptmill.sources._reading import FileSource, FileSourceOptions, Sized
 from promptmill.sources._records import Record, split_records
@@ -55,8 +56,9 @@ class CsvSource(FileSource):
         self._delimiter = delimiter
 
     def parse(self, stream: Peeked, name: str) -> Generator[Sized, None, None]:
-        """Raises InputError for a header or a delimiter that cannot be read (E0305), or a column named twice
-        (E0306)."""
+        """Raises InputError for a header or a delimiter that cannot be read (E0305), a column named twice (E0306), or
+        a file of JSON (E0308)."""
+        refuse_json(stream.head, name)
         dialect = dialect_of(stream, name, "\t" if suffix_of(name) == _TAB_SUFFIX else ",", self._delimiter)
         if dialect.found:
             self.note(f"{name}: the fields seem to be separated by {dialect.delimiter!r}; if not, set `delimiter`")

@@ -10,6 +10,7 @@ from promptmill.hookspecs import hookimpl
 from promptmill.models import BadRow, Origin, Row
 from promptmill.options import BuildContext
 from promptmill.sources._head import Peeked
+from promptmill.sources._layouts import refuse_plain_text
 from promptmill.sources._lines import Line, line_end, not_utf8, split_lines, too_long
 from promptmill.sources._python_json import decode_python
 from promptmill.sources._reading import FileSource, FileSourceOptions, Sized
@@ -27,8 +28,9 @@ class JsonlSource(FileSource):
     """
 
     def parse(self, stream: Peeked, name: str) -> Generator[Sized, None, None]:
-        """Raises InputError for JSON over several lines that has no end (E0309)."""
+        """Raises InputError for JSON over several lines that has no end (E0309), or a file without any JSON (E0308)."""
         end = line_end(stream.head)
+        refuse_plain_text(stream.head, name, end)
         by_value = holds_values(stream.head, whole=stream.whole)
         split = split_values if by_value else split_lines
         for line in split(stream, name, self.max_line, end):
