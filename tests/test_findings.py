@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from promptmill._app import PreparedJob, prepare
 from promptmill._findings import MOST_PROBLEMS
 from promptmill._input import InputReport
+from promptmill._plan import plan_job
+from promptmill.cli.plan import lines_of
 from promptmill.errors import InputError
 
 
@@ -146,3 +149,23 @@ async def test_bad_rows_are_told_by_their_first(job: Any) -> None:
     report = await checked(job('{"prompt": "x"}\n{"prompt"\n[1]\n', "in.jsonl"))
     assert report.bad_rows == {"input_json": 2}
     assert report.first_bad["input_json"].startswith("in.jsonl:2: not JSON")
+
+
+async def test_rows_with_nothing_in_them_are_told(job: Any) -> None:
+    """Spreadsheets write rows below the last one as separators alone, and each would be a prompt that is paid."""
+    report = await checked(job("q,note\nWhat?,\n,\n,\n", input={"prompt": "Q: {{ q }}"}))
+    assert report.notes == ["2 of 3 rows are empty in all their columns"]
+    report = await checked(job(lines([{"q": 0, "note": False}]), "in.jsonl", input={"prompt": "Q: {{ q }}"}))
+    assert report.notes == []
+
+
+async def test_the_text_of_a_python_dict_is_named(job: Any) -> None:
+    report = await checked(job("{'prompt': 'x'}\n" + lines([{"prompt": "y"}]), "in.jsonl"))
+    assert "json.dumps" in report.first_bad["input_json"]
+
+
+def test_the_plan_has_the_notes(job: Any, tmp_path: Path) -> None:
+    job(lines([{"prompt": "same"}] * 3), "in.jsonl")
+    plan = anyio.run(plan_job, tmp_path / "job.yaml")
+    assert plan.notes == ["all 3 prompts are the same"]
+    assert "note: all 3 prompts are the same" in lines_of(plan)

@@ -47,6 +47,7 @@ class Findings:
         self._asking: set[str] = set()
         self._columns: set[str] = set()
         self._first: Request | None = None
+        self._empty = 0
         self._are_alike = True
         self._alike = 0
         self.first_bad: dict[str, str] = {}
@@ -56,6 +57,7 @@ class Findings:
         """Take note of one row and what became of it."""
         if isinstance(row, Row):
             self._look_at_columns(row)
+            self._empty += not any(row.columns.values()) and all(one in ("", None) for one in row.columns.values())
         if isinstance(made, BadRow):
             if made.code in _FATAL:
                 self._note_mistake(made, tuple(row.columns) if isinstance(row, Row) else ())
@@ -108,6 +110,8 @@ class Findings:
         """What is odd, and may be meant."""
         if total > 1 and self._alike == total:
             yield f"all {total:,} prompts are the same"
+        if self._empty:
+            yield f"{self._empty:,} of {total:,} rows are empty in all their columns"
         if braced := self._braced():
             yield f"{_in(braced, '{', '}')} is sent as it stands; a column is written {_in(braced, '{{ ', ' }}')}"
         if self._asking:

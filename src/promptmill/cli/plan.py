@@ -58,6 +58,8 @@ def plan(
 def lines_of(found: JobPlan) -> Iterator[str]:
     """The plan for people."""
     yield f"{found.job}: {found.rows:,} rows, nothing was sent"
+    for note in found.notes:
+        yield f"note: {note}"
     for code, count in found.bad_rows.items():
         yield f"warning: {count:,} rows cannot be used ({code}); they would end as failed records"
     for name, provider in found.providers.items():

@@ -59,7 +59,8 @@ def row_of(data: bytes, line: Line, name: str) -> Row | BadRow:
             data.decode("utf-8")
         except UnicodeDecodeError as wrong:
             return not_utf8(wrong, line, name)
-        return BadRow("input_json", f"not JSON: {error}", origin)
+        hint = "; Python writes JSON with json.dumps, not with str" if data.lstrip().startswith(b"{'") else ""
+        return BadRow("input_json", f"not JSON: {error}{hint}", origin)
     if not isinstance(value, dict):
         return BadRow("input_json", f"a row is a JSON object, not {_kind(value)}", origin)
     return Row(value, origin)
