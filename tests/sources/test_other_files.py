@@ -279,6 +279,12 @@ async def test_windows_text_is_refused_before_a_row_is_lost(tmp_path: Path, enco
     assert "line 1" in error.message
 
 
+@pytest.mark.parametrize("text", ["1,café", "1,café\r", "é", "1,Ü", "1,naïve"])
+async def test_a_letter_at_the_end_of_a_line_is_no_cut(tmp_path: Path, text: str) -> None:
+    for end in ("\n", ""):
+        await refused(tmp_path / "in.csv", f"a,b\n1,plain\n{text}{end}".encode("cp1252"), "E0304")
+
+
 async def test_a_damaged_line_of_a_good_file_is_one_bad_row(tmp_path: Path) -> None:
     for broken in ("caf\u00e9 \u00e9".encode()[:-1], b"caf\xc3\xa9 \xe9 au", b"\xff"):
         rows, _ = await read(tmp_path / "in.csv", b"a,b\n1," + broken + b"\n2,x\n")

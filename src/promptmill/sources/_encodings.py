@@ -57,7 +57,7 @@ def refuse_other_encodings(error: UnicodeDecodeError, name: str, line: int) -> N
         InputError: nothing in the line speaks for UTF-8 (E0304).
     """
     data = error.object
-    if error.reason == "unexpected end of data" or _CHARACTER.search(data) or _RARE.search(data):
+    if _CHARACTER.search(data) or _RARE.search(data):
         return
     before = data[max(error.start - _SHOWN, 0) : error.start].decode("ascii", "replace")
     shown = before + data[error.start : error.start + _SHOWN].decode("cp1252", "replace")
