@@ -77,12 +77,20 @@ class PreparedJob:
         self.job = job
         self._clock = clock or SystemClock()
         self._allow_code = allow_code
-        self.job_input = JobInput(job, self.context("input"))
+        self._input = JobInput(job, self._context("input"))
+
+    @property
+    def job_input(self) -> JobInput:
+        return self._input
+
+    def context(self, name: str, run_id: str = "") -> BuildContext:
+        """What a component of the job may know of it."""
+        return self._context(name, run_id)
 
     async def check(self) -> InputReport:
         """Look at every row. Sends nothing. Raises InputError."""
-        async with self.job_input.source:
-            return await self.job_input.check()
+        async with self._input.source:
+            return await self._input.check()
 
     async def run(
         self,
@@ -107,13 +115,13 @@ class PreparedJob:
         """
         orders = orders or Orders()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.job_input.source)
+            await stack.enter_async_context(self._input.source)
             directory = state_directory(self.job.base_dir) / self.job.name
             if orders.fresh:
                 await to_thread.run_sync(self._refuse_to_forget, directory)
             journal = await stack.enter_async_context(Journal(directory, self._clock, fresh=orders.fresh))
             run_id = await _run_id(journal, self._clock)
-            sinks = [sink.build(self.context(f"sink {at + 1}", run_id)) for at, sink in enumerate(self.job.sinks)]
+            sinks = [sink.build(self._context(f"sink {at + 1}", run_id)) for at, sink in enumerate(self.job.sinks)]
             if orders.fresh:
                 for sink in sinks:
                     await sink.set_aside()
@@ -121,8 +129,8 @@ class PreparedJob:
                 await journal.ask(Store.supersede_failed)
             shelf = await open_shelf(journal)
             if has_budget(self.job):
-                await refuse_unknown_costs(self.job, self.job_input, self.context("prices"))
-            todo = await plan(journal, self.job_input, self.job.identity, shelf, self.job.where_only)
+                await refuse_unknown_costs(self.job, self._input, self._context("prices"))
+            todo = await plan(journal, self._input, self.job.identity, shelf, self.job.where_only)
             on_plan(todo, len(journal.unknown))
             await self._keep_order(journal)
             projections = await self._projections(sinks, journal, stack)
@@ -148,7 +156,7 @@ class PreparedJob:
         if run_plan.cancel:
             return _nothing()
         router = Router(self.job.routes, list(self.job.providers))
-        rows = self.job_input.entries(todo.input, todo.settled)
+        rows = self._input.entries(todo.input, todo.settled)
         return feed(rows, twins, cache, router, lambda request, one: journal.received(request, one, b""))
 
     async def _run_plan(
@@ -220,7 +228,7 @@ class PreparedJob:
         return Pipeline(
             job.providers,
             job.routes,
-            retry=job.retry.build(self.context("retry")),
+            retry=job.retry.build(self._context("retry")),
             observers=observers,
             budget_usd=job.budget_usd,
             workers=job.workers,
@@ -232,10 +240,9 @@ class PreparedJob:
 
     def _price_of(self, provider: str) -> Pricer:
         """The prices of a provider that is not open."""
-        return tariffs({provider: self.job.providers[provider]}, self.context("prices"))[provider].cost
+        return tariffs({provider: self.job.providers[provider]}, self._context("prices"))[provider].cost
 
-    def context(self, name: str, run_id: str = "") -> BuildContext:
-        """What a component of the job may know of it."""
+    def _context(self, name: str, run_id: str = "") -> BuildContext:
         return BuildContext(
             name=name, base_dir=self.job.base_dir, clock=self._clock, allow_code=self._allow_code, run_id=run_id
         )

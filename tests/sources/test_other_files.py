@@ -9,6 +9,7 @@ import json
 import lzma
 import pickle
 import sqlite3
+import tarfile
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -163,10 +164,28 @@ def zip_file(name: str = "rows.jsonl") -> bytes:
     return data.getvalue()
 
 
+def ods_file() -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+    return data.getvalue()
+
+
+def tar_file() -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("rows.jsonl"))
+    return data.getvalue()
+
+
 FORMATS: list[tuple[bytes, str]] = [
     (b"PAR1\x15\x04" + b"x" * 50 + b"PAR1", "a Parquet file"),
     (zip_file("xl/workbook.xml"), "an Excel workbook"),
     (zip_file(), "a zip archive"),
+    (zip_file("[Content_Types].xml"), "an Office document"),
+    (ods_file(), "an OpenDocument spreadsheet"),
+    (gzip.compress(gzip.compress(b"{}")), "compressed twice"),
+    (tar_file(), "a tar archive"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "an old Excel"),
     (bz2.compress(b"{}\n"), "compressed with bzip2"),
     (lzma.compress(b"{}\n"), "compressed with xz"),
@@ -181,7 +200,7 @@ FORMATS: list[tuple[bytes, str]] = [
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".gz"])
 @pytest.mark.parametrize(("data", "what"), FORMATS, ids=[what for _, what in FORMATS])
 async def test_other_formats_are_named(tmp_path: Path, data: bytes, what: str, ending: str) -> None:
-    if ending == ".gz":
+    if ending == ".gz" and what != "compressed twice":
         data = gzip.compress(data)
     error = await refused(tmp_path / f"in{ending}", data, "E0308")
     assert f"the input 'in{ending}' is {what}" in error.message or what in error.message

@@ -12,6 +12,7 @@ _TO_LINES: Final = (
     "write it as JSON Lines: pandas.{reader}({name!r}).to_json('{stem}.jsonl', orient='records', lines=True)"
 )
 _EXPORT: Final = "write the table as CSV or JSON Lines, e.g. with {tool}, and name that file"
+_SAVE_SHEET: Final = "save the sheet as CSV (UTF-8), and name that file"
 _UNPACK: Final = "unpack it, and name the file inside; .gz and .zst are read as they are"
 
 
@@ -32,6 +33,8 @@ _KINDS: Final = (
     _Kind(b"DUCK", "a DuckDB database", _EXPORT.replace("{tool}", "COPY ... TO 'x.jsonl'"), 8),
     _Kind(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save the table as CSV (UTF-8)"),
     _Kind(b"PK\x05\x06", "an empty zip archive", _UNPACK),
+    _Kind(b"\x1f\x8b", "compressed twice", _UNPACK),
+    _Kind(b"\x28\xb5\x2f\xfd", "compressed twice", _UNPACK),
     _Kind(b"BZh", "compressed with bzip2", _UNPACK),
     _Kind(b"\xfd7zXZ\0", "compressed with xz", _UNPACK),
     _Kind(b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
@@ -66,8 +69,12 @@ def refuse_other_formats(head: bytes, name: str, *, decoded: bool = False) -> No
         if head.startswith(kind.magic, kind.offset):
             _refuse(name, kind.what, kind.hint)
     if head.startswith(_ZIP):
-        if PurePath(name).suffix.lower() in _EXCEL or b"xl/" in head or b"[Content_Types].xml" in head:
-            _refuse(name, "an Excel workbook", "save the sheet as CSV (UTF-8), and name that file")
+        if PurePath(name).suffix.lower() in _EXCEL or b"xl/" in head:
+            _refuse(name, "an Excel workbook", _SAVE_SHEET)
+        if b"opendocument.spreadsheet" in head[:_SAMPLE]:
+            _refuse(name, "an OpenDocument spreadsheet", _SAVE_SHEET)
+        if b"[Content_Types].xml" in head:
+            _refuse(name, "an Office document", _SAVE_SHEET)
         _refuse(name, "a zip archive", _UNPACK)
     if _PICKLE.match(head):
         _refuse(name, "a Python pickle", "write its rows as JSON Lines")
