@@ -22,7 +22,7 @@ MOST_COLUMNS: Final = 20
 _MOST_KINDS: Final = 1000
 """Kinds of rows looked at: each may have other columns."""
 
-_FATAL: Final = frozenset({"template", "template_null", "missing_column", "bad_params"})
+FATAL: Final = frozenset({"template", "template_null", "missing_column", "bad_params"})
 """Codes of bad rows that mean the job is wrong rather than the row: they refuse the run before anything is sent."""
 
 _UNDEFINED: Final = re.compile(r"'([^']*)' is undefined|no column '([^']*)'")
@@ -59,7 +59,7 @@ class Findings:
             self._look_at_columns(row)
             self._empty += not any(row.columns.values()) and all(one in ("", None) for one in row.columns.values())
         if isinstance(made, BadRow):
-            if made.code in _FATAL:
+            if made.code in FATAL:
                 self._note_mistake(made, tuple(row.columns) if isinstance(row, Row) else ())
             else:
                 self.first_bad.setdefault(made.code, f"{_place(made.origin)}: {made.message}")

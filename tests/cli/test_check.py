@@ -232,3 +232,14 @@ def test_a_run_says_which_row_is_bad_first(desk: Any) -> None:
     done = desk.run("run", "job.yaml")
     assert done.code == 1
     assert "the first: prompts.jsonl:2: a row is a JSON object, not a list" in done.err
+
+
+def test_a_template_that_fails_on_every_row_is_told_once(desk: Any) -> None:
+    desk.prompts([{"a": at} for at in range(30)])
+    desk.write(input={"path": "prompts.jsonl", "prompt": "{{ b }}"})
+    for command in ("check", "run"):
+        done = desk.run(command, "job.yaml")
+        assert done.code == 2
+        assert done.err.count("'b' is undefined") == 1
+        assert "30 of 30 rows" in done.err
+        assert "--> job.yaml:" in done.err

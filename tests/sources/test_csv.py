@@ -61,6 +61,10 @@ def path(tmp_path: Path) -> Path:
         (b' a , b\n"x, y","say ""hi"""\n', [{"a": "x, y", "b": 'say "hi"'}]),
         (b'a,b\n"line 1\nline 2\r\n\n",x\n', [{"a": "line 1\nline 2\r\n\n", "b": "x"}]),
         (b'a\n""\n', [{"a": ""}]),
+        (
+            b'"a", "b" ,"c"\n1, "x, y" , 3\n "4" ,"5",6\n',
+            [{"a": "1", "b": "x, y", "c": " 3"}, {"a": "4", "b": "5", "c": "6"}],
+        ),
         (b'a\n5" pipe\n', [{"a": '5" pipe'}]),
         (",b\n1,ü\u2028\n".encode(), [{"": "1", "b": "ü\u2028"}]),
         (b'a,b\n1,"2"\r\n', [{"a": "1", "b": "2"}]),

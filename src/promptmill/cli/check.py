@@ -55,10 +55,13 @@ def check(
 
 
 def _lines(found: Checkup) -> Iterator[str]:
-    for row in found.bad_rows[:MOST_ROWS]:
+    from promptmill._findings import FATAL
+
+    rows = [row for row in found.bad_rows if row.code not in FATAL]  # the others are one error each
+    for row in rows[:MOST_ROWS]:
         yield f"{_place(row)}: {row.reason} ({row.code})"
-    if len(found.bad_rows) > MOST_ROWS:
-        yield f"... and {len(found.bad_rows) - MOST_ROWS:,} more; --json names all"
+    if len(rows) > MOST_ROWS:
+        yield f"... and {len(rows) - MOST_ROWS:,} more; --json names all"
     if found.input is None:
         return
     for code, count in found.input.bad_rows.items():

@@ -84,7 +84,7 @@ def _header_of(record: Record, name: str) -> list[str]:
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(
-            f"the header of {name!r} names the column {twice[0]!r} more than once",
+            f"the header of {name!r} names the column {twice[0]!r} more than once: {', '.join(map(repr, header[:20]))}",
             code="E0306",
             hint="give each column a name of its own in the first line of the file",
             location=place,
