@@ -17,6 +17,7 @@ import pytest
 from promptmill._app import Outcome, prepare
 from promptmill._registry import Registry
 from promptmill._status import run_status
+from promptmill.errors import StorageError
 from promptmill.models import Request, Response
 from promptmill.options import BuildContext, ProviderOptions
 from promptmill.sinks.memory import MemorySink, MemorySinkOptions
@@ -225,3 +226,15 @@ async def test_a_row_that_is_refused_is_exit_6_now_and_later_until_it_is_taken(t
     outcome = await scene.run(job)
     check(from_sqlite(scene), outcome)
     assert scene.provider.calls == len(TEXTS)
+
+
+async def test_a_row_that_somebody_took_out_of_a_table_is_noticed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    job = scene.job({"use": "sqlite", "path": "out"})
+    await scene.run(job)
+    with closing(sqlite3.connect(tmp_path / "out")) as connection:
+        connection.execute("DELETE FROM results WHERE id = 'huge'")
+        connection.commit()
+    with pytest.raises(StorageError, match=f"has {len(TEXTS) - 1} rows of this run, and {len(TEXTS)} were") as caught:
+        await scene.run(job)
+    assert (caught.value.code, caught.value.exit_code) == ("E0611", 6)
