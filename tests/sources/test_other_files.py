@@ -261,6 +261,15 @@ async def test_a_table_of_one_column_is_one(tmp_path: Path) -> None:
     assert await columns(tmp_path / "in.csv", data) == [{"question": "What; is | this"}, {"question": "And\tthis; too"}]
 
 
+async def test_commas_that_nobody_quoted_are_bad_rows_and_no_riddle(tmp_path: Path) -> None:
+    data = b"id,question (yes|no)\n1,What, is it?\n2,And, this?\n3,Fine?\n4,But, why?\n"
+    rows, notes = await read(tmp_path / "in.csv", data)
+    assert [row.code if isinstance(row, BadRow) else row.columns["id"] for row in rows] == [
+        *("input_csv", "input_csv", "3", "input_csv")
+    ]
+    assert notes == []
+
+
 @pytest.mark.parametrize("header", ["a;b|c", "id; the number", "x|y"])
 async def test_a_header_that_nobody_can_read_is_shown(tmp_path: Path, header: str) -> None:
     error = await refused(tmp_path / "in.csv", f"{header}\nno\nsuch\nthing\n".encode(), "E0305")

@@ -58,7 +58,7 @@ def dialect_of(start: Peeked, name: str, usual: str, given: str | None) -> Diale
         return Dialect(good[0], found=True)
     header = first.decode("utf-8", "replace").strip()
     in_header = [one for one in candidates if one in header]
-    if not in_header or (in_header == [usual] and not good):
+    if not in_header or (usual in in_header and not good):
         return Dialect(usual)
     raise InputError(
         f"nobody can tell what separates the fields of {name!r}: its header is {_shown(header)}",
