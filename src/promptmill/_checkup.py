@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from promptmill._affordable import has_budget, refuse_unknown_costs
 from promptmill._app import PreparedJob
+from promptmill._findings import FATAL
 from promptmill._input import InputReport
 from promptmill._journal import DATABASE, RunLock, Store
 from promptmill._locations import state_directory
@@ -36,10 +37,14 @@ class BadRowNote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkup(msgspec.Struct, kw_only=True):
-    """What was found. ``input`` is None when it could not be read."""
+    """What was found. ``input`` is None when it could not be read, or a run with it would be refused.
+
+    ``bad_rows`` would end as failed records; ``bad_count`` is how many there are, of which the first are kept.
+    """
 
     input: InputReport | None = None
     bad_rows: list[BadRowNote] = []
+    bad_count: int = 0
     errors: list[PromptmillError] = []
     notes: list[str] = []
 
@@ -53,8 +58,11 @@ class Checkup(msgspec.Struct, kw_only=True):
         return self.errors[0].exit_code if self.errors else 0
 
 
-async def check_up(prepared: PreparedJob) -> Checkup:
-    """Look at the job, its surroundings, every row of its input, its outputs, and the run it would go on with."""
+async def check_up(prepared: PreparedJob, most_rows: int | None = None) -> Checkup:
+    """Look at the job, its surroundings, every row of its input, its outputs, and the run it would go on with.
+
+    ``most_rows`` bad rows are kept; None: all.
+    """
     found = Checkup()
     job = prepared.job
     for name, options in job.providers.items():
@@ -69,7 +77,7 @@ async def check_up(prepared: PreparedJob) -> Checkup:
         await _look_at_sinks(prepared, run, found)
         with _noted(found):
             async with prepared.job_input.source:
-                await _look_at_rows(prepared, run, found)
+                await _look_at_rows(prepared, run, found, most_rows)
     finally:
         if run is not None:
             run.close()
@@ -85,9 +93,12 @@ async def _look_at_sinks(prepared: PreparedJob, run: _EarlierRun | None, found: 
             await built.probe(None if state is None else state.position)
 
 
-async def _look_at_rows(prepared: PreparedJob, run: _EarlierRun | None, found: Checkup) -> None:
+async def _look_at_rows(prepared: PreparedJob, run: _EarlierRun | None, found: Checkup, most_rows: int | None) -> None:
     def look(entry: Request | BadRow, index: int) -> None:
-        if isinstance(entry, BadRow):
+        if not isinstance(entry, BadRow) or entry.code in FATAL:  # the latter are told together
+            return
+        found.bad_count += 1
+        if most_rows is None or found.bad_count <= most_rows:
             origin = entry.origin
             found.bad_rows.append(
                 BadRowNote(row=index + 1, file=origin.file, line=origin.line, code=entry.code, reason=entry.message)

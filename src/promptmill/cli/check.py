@@ -41,7 +41,7 @@ def check(
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(job, allow_code=allow_code)
-    found = anyio.run(check_up, prepared)
+    found = anyio.run(check_up, prepared, None if as_json else MOST_ROWS)
     if as_json:
         emit(encode(_as_json(prepared.job.name, found)).decode())
     for line in _lines(found):
@@ -55,13 +55,10 @@ def check(
 
 
 def _lines(found: Checkup) -> Iterator[str]:
-    from promptmill._findings import FATAL
-
-    rows = [row for row in found.bad_rows if row.code not in FATAL]  # the others are one error each
-    for row in rows[:MOST_ROWS]:
+    for row in found.bad_rows[:MOST_ROWS]:
         yield f"{_place(row)}: {row.reason} ({row.code})"
-    if len(rows) > MOST_ROWS:
-        yield f"... and {len(rows) - MOST_ROWS:,} more; --json names all"
+    if found.bad_count > MOST_ROWS:
+        yield f"... and {found.bad_count - MOST_ROWS:,} more; --json names all"
     if found.input is None:
         return
     for code, count in found.input.bad_rows.items():
