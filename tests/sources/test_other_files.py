@@ -353,3 +353,20 @@ async def test_plain_text_is_named(tmp_path: Path) -> None:
 async def test_json_by_the_name_of_csv_is_named(tmp_path: Path, text: str) -> None:
     error = await refused(tmp_path / "in.csv", text.encode(), "E0308")
     assert "use: jsonl" in (error.hint or "")
+
+
+async def test_the_same_bytes_read_in_another_way_are_another_input(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"a;b\n1;2\n")
+    found = []
+    for options in (
+        {},
+        {"encoding": "cp1252"},
+        {"encoding": "windows-1252"},
+        {"encoding": "mac-roman"},
+        {"delimiter": ","},
+    ):
+        settings = CsvSourceOptions.model_validate({"path": "in.csv", **options})
+        async with settings.build(BuildContext(name="input", base_dir=tmp_path)) as source:
+            found.append(await source.fingerprint())
+    assert found[1] == found[2]
+    assert len(set(found)) == 4

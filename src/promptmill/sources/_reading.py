@@ -87,8 +87,14 @@ class FileSource(Source):
                 yield group
 
     async def fingerprint(self) -> str:
-        """Hash of the decompressed content of all files; names and times do not count."""
-        return await to_thread.run_sync(content_hash, self._files)
+        """Hash of the decompressed content of all files, and how the job says it is to be read; names and times do not
+        count."""
+        content = await to_thread.run_sync(content_hash, self._files)
+        return " ".join([content, *self.ways()])
+
+    def ways(self) -> list[str]:
+        """What the job says of how the files are to be read: the same bytes may be other rows then."""
+        return [] if self._encoding is None else [codecs.lookup(self._encoding).name]
 
     def _read(self) -> Generator[Sized, None, None]:
         self._notes.clear()

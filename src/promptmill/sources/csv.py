@@ -55,6 +55,9 @@ class CsvSource(FileSource):
         super().__init__(paths, base_dir, max_line=max_line, encoding=encoding)
         self._delimiter = delimiter
 
+    def ways(self) -> list[str]:
+        return [*super().ways(), *([] if self._delimiter is None else [repr(self._delimiter)])]
+
     def parse(self, stream: Peeked, name: str) -> Generator[Sized, None, None]:
         """Raises InputError for a header or a delimiter that cannot be read (E0305), a column named twice (E0306), or
         a file of JSON (E0308)."""
