@@ -106,8 +106,9 @@ async def _run(path: Path, settings: _Settings) -> int:
     if not settings.quiet:
         for line in summary.lines_of(outcome.summary, outcome.tally):
             tell(line)
-        for sink in prepared.job.sinks:
-            tell(f"answers      {prepared.job.base_dir / str(getattr(sink, 'path', type(sink).__name__))}")
+        for sink, name in zip(prepared.job.sinks, prepared.job.sink_names, strict=True):
+            where = getattr(sink, "path", None)
+            tell(f"answers      {name if where is None else prepared.job.base_dir / str(where)}")
     if outcome.rejected and not (outcome.stopped and outcome.stopped.code == RowRejected.default_code):
         tell(f"warning: {outcome.rejected} rows are not in every sink; `promptmill status {path}` names them")
     if settings.as_json:
