@@ -89,6 +89,7 @@ class _Building:
         line = text.removesuffix("\r")
         if not self.quoted and '"' not in line:
             self._fields = line.split(self._delimiter)
+            self._refuse_returns(line)
             return
         at = 0
         while at <= len(line):
@@ -106,9 +107,15 @@ class _Building:
                 end = line.find(self._delimiter, at)
                 end = len(line) if end < 0 else end
                 self._fields.append(line[at:end])
+                self._refuse_returns(line[at:end])
                 at = end + 1
         if self.quoted:
             self._parts.append(text[len(line) :] + "\n")
+
+    def _refuse_returns(self, text: str) -> None:
+        """A carriage return outside quotes ends a line in files of old Macs: two rows may be one here."""
+        if "\r" in text:
+            self._fail("input_csv", "has a carriage return outside quotes: the lines of the file end in different ways")
 
     def _after_quote(self, line: str, at: int) -> int:
         """Read on behind a quote inside a quoted field; returns where the next piece starts."""
