@@ -243,3 +243,10 @@ def test_a_template_that_fails_on_every_row_is_told_once(desk: Any) -> None:
         assert done.err.count("'b' is undefined") == 1
         assert "30 of 30 rows" in done.err
         assert "--> job.yaml:" in done.err
+
+
+def test_what_is_logged_is_told_as_a_warning(desk: Any) -> None:
+    desk.prompts(b'{"id": "a", "prompt": "half \\ud83d"}\n')
+    desk.write(output="answers.csv")
+    for command in ("check", "plan", "run"):
+        assert desk.run(command, "job.yaml").err.count("warning: text with lone surrogates") == 1

@@ -37,11 +37,12 @@ def check(
 
     from promptmill import _app
     from promptmill._checkup import check_up
-    from promptmill.cli import errors
+    from promptmill.cli import errors, warnings
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(job, allow_code=allow_code)
-    found = anyio.run(check_up, prepared, None if as_json else MOST_ROWS)
+    with warnings.log_told():
+        found = anyio.run(check_up, prepared, None if as_json else MOST_ROWS)
     if as_json:
         emit(encode(_as_json(prepared.job.name, found)).decode())
     for line in _lines(found):

@@ -53,7 +53,10 @@ def export(
     else:
         import anyio
 
-        count = anyio.run(_export.export, directory, form, Path(output))
+        from promptmill.cli import warnings
+
+        with warnings.log_told():
+            count = anyio.run(_export.export, directory, form, Path(output))
         tell(f"wrote {count:,} results to {output}")
 
 
