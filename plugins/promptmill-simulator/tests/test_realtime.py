@@ -81,6 +81,23 @@ def test_limits_can_be_kept_in_silence_and_by_the_minute(simulate: Start) -> Non
     assert not [name for name in post(silent).headers if "retry" in name]
 
 
+def test_a_wrong_wait_is_told(simulate: Start) -> None:
+    sim = simulate(limits={"rpm": 1, "fixed_wait": "1"})
+    assert post(sim).status_code == 200
+    refused = post(sim)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert "retry-after-ms" not in refused.headers
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+@pytest.mark.parametrize("wait", ["none", "0", "0.1", "1", "5", "100ms"])
+def test_refusals_that_no_limit_causes_tell_the_wait_they_are_given(simulate: Start, status: int, wait: str) -> None:
+    refused = post(simulate(faults=[f"status={status},retry-after={wait}"]))
+    told = {name: value for name, value in refused.headers.items() if "retry" in name}
+    sent = {"none": {}, "100ms": {"retry-after-ms": "100"}}.get(wait, {"retry-after": wait})
+    assert (refused.status_code, told) == (status, sent)
+
+
 def test_without_limits_no_limit_is_told(simulate: Start) -> None:
     assert not [name for name in post(simulate()).headers if "ratelimit" in name]
 

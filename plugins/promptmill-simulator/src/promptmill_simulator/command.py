@@ -37,6 +37,9 @@ def simulate(
     charging: Annotated[str, typer.Option(help="reserve keeps a call's token charge, settle corrects it.")] = "reserve",
     no_limit_headers: Annotated[bool, typer.Option("--no-limit-headers", help="Tell no limit in headers.")] = False,
     no_retry_after: Annotated[bool, typer.Option("--no-retry-after", help="Refuse without telling a wait.")] = False,
+    retry_after: Annotated[
+        str | None, typer.Option(help="What limits tell instead of the true wait: 1, 0.5 or 250ms.")
+    ] = None,
     fault: Annotated[list[str] | None, typer.Option(help='Such as "status=500,rate=0.1" or "reset,every=50".')] = None,
     batch: Annotated[
         list[str] | None,
@@ -58,7 +61,7 @@ def simulate(
     _check_host(host, allow_remote)
     provider = None if answers_from is None else {"use": answers_from, "options": _pairs(answers_option or [])}
     limits = {"rpm": rpm, "tpm": tpm, "kind": limit_kind, "burst": burst, "charging": charging}
-    limits |= {"headers": not no_limit_headers, "retry_after": not no_retry_after}
+    limits |= {"headers": not no_limit_headers, "retry_after": not no_retry_after, "fixed_wait": retry_after}
     values = {
         "host": host,
         "port": port,

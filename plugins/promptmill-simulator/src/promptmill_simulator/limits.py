@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptmill.clock import Clock
 from promptmill.interfaces import Charging
 from promptmill_simulator.apierror import ApiError, Headers
 from promptmill_simulator.meters import METERS, LimitKind, Meter, Taken
+from promptmill_simulator.retry_after import RetryAfterField
 from promptmill_simulator.task import Task
 
 _SHORT: Final[Mapping[str, str]] = {"requests": "RPM", "tokens": "TPM"}
@@ -40,6 +41,17 @@ class RateLimits(BaseModel):
     count_refused: bool = Field(False, description="Whether a refused request uses up a request too.")
     headers: bool = Field(True, description="Whether replies tell limits in x-ratelimit-* headers.")
     retry_after: bool = Field(True, description="Whether a refusal says when to come back.")
+    fixed_wait: RetryAfterField | None = Field(
+        None, description="What every refusal says instead of the true wait: 1, 0.5 or 250ms."
+    )
+
+    @model_validator(mode="after")
+    def _one_hint(self) -> Self:
+        if self.fixed_wait is not None and not self.retry_after:
+            raise ValueError("a fixed Retry-After and none at all exclude each other; choose one")
+        if self.fixed_wait is not None and self.fixed_wait.form == "date":
+            raise ValueError("a fixed Retry-After is seconds or milliseconds, such as 1 or 250ms, not a date")
+        return self
 
 
 class Account:
@@ -101,7 +113,10 @@ class Account:
         used = meter.capacity - meter.remaining(now)
         message = f"Rate limit reached {where}: Limit {meter.limit:.0f}, Used {used:.0f}, Requested {amount:.0f}."
         headers = self.headers(now)
-        if self._limits.retry_after:
+        if self._limits.fixed_wait is not None:
+            # No "try again in": a client that reads it would learn the true wait after all.
+            headers += self._limits.fixed_wait.headers(0.0)
+        elif self._limits.retry_after:
             message += f" Please try again in {go_duration(wait)}."
             headers += [
                 (b"retry-after", b"%d" % max(1, math.ceil(wait - 1e-6))),
