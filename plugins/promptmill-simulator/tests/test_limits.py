@@ -250,6 +250,20 @@ def test_a_fixed_wait_that_cannot_be_told_is_refused(limits: dict[str, object], 
         account(rpm=1, **limits)
 
 
+@pytest.mark.parametrize(("hint", "told"), [({}, {}), ({"fixed_wait": "1"}, {b"retry-after": b"1"})])
+def test_requests_at_a_time_are_capped(hint: dict[str, object], told: dict[bytes, bytes]) -> None:
+    book = account(max_in_flight=2, rpm=60, headers=False, **hint)
+    book.admit(task(), 0.0)
+    book.admit(task(), 0.0)
+    with pytest.raises(ApiError, match="Limit 2, Current 2") as refused:
+        book.admit(task(), 0.0)
+    assert dict(refused.value.headers or []) == told
+    assert book.requests is not None
+    assert book.requests.remaining(0.0) == 58
+    book.leave()
+    book.admit(task(), 0.0)
+
+
 @pytest.mark.parametrize(("kind", "wait"), [("minute", 40), ("window", 60), ("bucket", 30)])
 def test_a_limiter_tells_the_time_its_meters_go_by(kind: LimitKind, wait: float) -> None:
     clock = VirtualClock(wall=1_700_000_000.0)  # 20 seconds into a minute

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -79,6 +80,14 @@ def test_limits_can_be_kept_in_silence_and_by_the_minute(simulate: Start) -> Non
     silent = simulate(limits={"rpm": 1, "retry_after": False})
     assert [post(silent).status_code for _ in range(2)] == [200, 429]
     assert not [name for name in post(silent).headers if "retry" in name]
+
+
+def test_requests_above_the_cap_are_refused_while_others_are_in_flight(simulate: Start) -> None:
+    sim = simulate(latency="1s", limits={"max_in_flight": 2})
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: post(sim).status_code, range(4)))
+    assert sorted(replies) == [200, 200, 429, 429]
+    assert post(sim).status_code == 200
 
 
 def test_a_wrong_wait_is_told(simulate: Start) -> None:

@@ -29,6 +29,7 @@ class RateLimits(BaseModel):
 
     rpm: float | None = Field(None, gt=0, description="Requests a minute.")
     tpm: float | None = Field(None, gt=0, description="Tokens a minute.")
+    max_in_flight: int | None = Field(None, ge=1, description="Requests at a time; one above that is refused at once.")
     kind: LimitKind = Field(
         "bucket",
         description="bucket refills evenly and starts full, bucket-empty starts empty, second holds one second's "
@@ -60,15 +61,21 @@ class Account:
     def __init__(self, limits: RateLimits, now: float) -> None:
         meter = METERS[limits.kind]
         self._limits = limits
+        self._in_flight = 0
         self.requests = None if limits.rpm is None else meter(limits.rpm, limits.burst, now)
         self.tokens = None if limits.tpm is None else meter(limits.tpm, limits.burst, now)
 
     def admit(self, task: Task, now: float) -> Taken | None:
         """Take one request and the tokens of ``task``; return the tokens taken, for :meth:`settle`.
 
+        The request is in flight from then on, until :meth:`leave`.
+
         Raises:
             ApiError: 429, with nothing taken.
         """
+        if self._limits.max_in_flight is not None and self._in_flight >= self._limits.max_in_flight:
+            self._count_refused(now)
+            raise self._crowded(task, now)
         charge = float(max(task.max_output_tokens or 0, task.input_tokens))
         for dimension, meter, amount in (("requests", self.requests, 1.0), ("tokens", self.tokens, charge)):
             if meter is not None and meter.wait_for(amount, now) > 0:
@@ -76,7 +83,23 @@ class Account:
                 raise self._refusal(task, dimension, meter, amount, now)
         if self.requests is not None:
             self.requests.take(1.0, now)
+        self._in_flight += 1
         return None if self.tokens is None else self.tokens.take(charge, now)
+
+    def leave(self) -> None:
+        """An admitted request is in flight no more."""
+        self._in_flight -= 1
+
+    def _crowded(self, task: Task, now: float) -> ApiError:
+        # No one knows when a request will end: there is no true wait, only a fixed one.
+        headers = self.headers(now)
+        if self._limits.fixed_wait is not None:
+            headers += self._limits.fixed_wait.headers(0.0)
+        message = (
+            f"Too many concurrent requests for {task.model} in organization org-simulator: "
+            f"Limit {self._limits.max_in_flight}, Current {self._in_flight}."
+        )
+        return _too_many(message, "requests", headers)
 
     def settle(self, charged: Taken | None, used: int, now: float) -> None:
         """Correct the charge to what was used, where the limits say so."""
@@ -131,7 +154,7 @@ class RateLimiter:
     def __init__(self, limits: RateLimits, clock: Clock) -> None:
         self._limits = limits
         self._accounts: dict[str, Account] = {}
-        self.active = limits.rpm is not None or limits.tpm is not None
+        self.active = any(limit is not None for limit in (limits.rpm, limits.tpm, limits.max_in_flight))
         self.now = clock.wall if METERS[limits.kind].by_wall else clock.now
         """The time to tell accounts: of the wall where minutes of the calendar count, else the monotonic one."""
 
