@@ -32,11 +32,15 @@ def simulate(
     model: Annotated[list[str] | None, typer.Option(help="A model there is; default: every name is one.")] = None,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute, for each model.")] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, for each model.")] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Requests at a time, for each model.")] = None,
     limit_kind: Annotated[str, typer.Option(help="bucket, bucket-empty, second, minute or window.")] = "bucket",
     burst: Annotated[float, typer.Option(help="Seconds of quota that may be used at once.")] = 60.0,
     charging: Annotated[str, typer.Option(help="reserve keeps a call's token charge, settle corrects it.")] = "reserve",
     no_limit_headers: Annotated[bool, typer.Option("--no-limit-headers", help="Tell no limit in headers.")] = False,
     no_retry_after: Annotated[bool, typer.Option("--no-retry-after", help="Refuse without telling a wait.")] = False,
+    retry_after: Annotated[
+        str | None, typer.Option(help="What limits tell instead of the true wait: 1, 0.5 or 250ms.")
+    ] = None,
     fault: Annotated[list[str] | None, typer.Option(help='Such as "status=500,rate=0.1" or "reset,every=50".')] = None,
     batch: Annotated[
         list[str] | None,
@@ -58,7 +62,8 @@ def simulate(
     _check_host(host, allow_remote)
     provider = None if answers_from is None else {"use": answers_from, "options": _pairs(answers_option or [])}
     limits = {"rpm": rpm, "tpm": tpm, "kind": limit_kind, "burst": burst, "charging": charging}
-    limits |= {"headers": not no_limit_headers, "retry_after": not no_retry_after}
+    limits |= {"max_in_flight": max_in_flight}
+    limits |= {"headers": not no_limit_headers, "retry_after": not no_retry_after, "fixed_wait": retry_after}
     values = {
         "host": host,
         "port": port,
