@@ -194,7 +194,11 @@ async def test_templates_that_fail_refuse_the_run_with_their_places(prepare: Pre
     with pytest.raises(InputError, match="20 of 21 rows") as caught:
         await job.run()
     assert caught.value.code == "E0310"
-    assert [problem.location.line for problem in caught.value.problems if problem.location] == [2, 3, 4, 5, 6]
+    (problem,) = caught.value.problems
+    assert "'question' is undefined (20 of 21 rows, the first is in.jsonl:2)" in problem.message
+    assert problem.location is not None
+    assert problem.location.file.endswith("night.yaml")
+    assert problem.hint == "the only column of in.jsonl is 'other'"
     assert recorded.opened == []
 
 

@@ -162,3 +162,17 @@ def test_bad_json_is_a_value_error_and_says_where() -> None:
     with pytest.raises(ValueError, match=r"line 1 column 9 \(char 8\)"):
         jsontext.decode(b'{"a": 1 2}')
     assert not issubclass(BadJSON, msgspec.MsgspecError)
+
+
+def test_a_lone_surrogate_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(jsontext, "_told", [])
+    caplog.set_level("WARNING", "promptmill")
+    assert jsontext.decode('{"a": "\\ud83d\\ude00", "b": "\ufffd"}\ufeff'.strip("\ufeff")) == {
+        "a": "\U0001f600",
+        "b": "\ufffd",
+    }
+    assert jsontext.decode("\ufeff1") == 1
+    assert caplog.records == []
+    for _ in range(3):
+        assert jsontext.decode('["\\ud83d"]') == ["\ufffd"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
 from promptmill import _app
 from promptmill._export import batch_lines, export, records
 from promptmill._locations import run_directory, state_directory
 from promptmill._registry import Registry
 from promptmill._status import run_status, runs_in
+from promptmill.cli.export import export as export_command
 from promptmill.errors import Permanent, StorageError, UsageError
 from promptmill.interfaces import RealtimeProvider
 from promptmill.models import Request, Response, Usage
@@ -205,3 +207,43 @@ async def test_failed_requests_are_sent_again_only_when_asked(
     assert calls.count("bad") == 2
     assert calls.count("one") == 1
     assert sorted(one["id"] for one in lines(tmp_path / "job-out.jsonl")) == ["1", "2"]
+
+
+@pytest.mark.parametrize("sink", ["memory", "postgres"])
+async def test_export_through_a_sink_without_a_file_is_refused(
+    job: Job, registry: Registry, tmp_path: Path, sink: str
+) -> None:
+    path = job(["a"])
+    await _app.prepare(path, registry=registry).run()
+    with pytest.raises(UsageError, match="writes to no file") as caught:
+        await export(run_directory(path), sink, tmp_path / "out")
+    assert (caught.value.code, caught.value.exit_code) == ("E0133", 2)
+    with pytest.raises(UsageError, match="gone when the run is over"):
+        await export(run_directory(path), "sqlite", Path(":memory:"))
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out", "out.db", "out.parquet", "out.duckdb"])
+async def test_export_goes_by_the_ending(
+    job: Job, registry: Registry, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("duckdb")
+    pytest.importorskip("pyarrow")
+    path = job(["a"])
+    await _app.prepare(path, registry=registry).run()
+    given: list[tuple[str, str]] = []
+
+    async def noted(directory: Path, sink: str, output: Path) -> int:
+        given.append((sink, output.name))
+        return await export(directory, sink, output)
+
+    monkeypatch.setattr("promptmill._export.export", noted)
+    await to_thread.run_sync(export_command, path, str(tmp_path / name))
+    kinds = {"out": "jsonl", "out.db": "sqlite"}
+    assert given == [(kinds.get(name, name.removeprefix("out.")), name)]
+    assert (tmp_path / name).exists()
+
+
+def test_export_to_an_unknown_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no format goes by the ending") as caught:
+        export_command(tmp_path / "job.yaml", str(tmp_path / "out.txt"))
+    assert caught.value.code == "E0134"

@@ -10,8 +10,8 @@ import anyio.lowlevel
 import pytest
 
 from promptmill._cursors import CommitOrder, InputOrder
-from promptmill._journal import SinkState
-from promptmill._projection import COMMIT_ROWS, GROUP_ROWS, LAST_TRIES, Projection
+from promptmill._journal import Rejection, SinkState
+from promptmill._projection import COMMIT_ROWS, GIVE_UP_AFTER, GROUP_ROWS, LAST_TRIES, Projection
 from promptmill.clock import VirtualClock
 from promptmill.errors import RowRejected, StorageError
 from promptmill.interfaces import Position, Sink
@@ -28,6 +28,7 @@ class FakeJournal:
         self.states: dict[str, SinkState] = {}
         self.history: list[SinkState] = []
         self.rejects: list[tuple[str, int, str]] = []
+        self.noted: dict[tuple[str, int], Rejection] = {}
         self.owner_checks = 0
         self.reads = 0
 
@@ -51,6 +52,21 @@ class FakeJournal:
 
     async def reject(self, sink: str, index: int, reason: str) -> None:
         self.rejects.append((sink, index, reason))
+        seq = next(seq for seq, one in enumerate(self.results, start=1) if one.index == index)
+        self.noted[sink, seq] = Rejection(seq, index, str(index), reason)
+
+    def rejections(self, sink: str) -> list[Rejection]:
+        return [one for (name, _), one in sorted(self.noted.items()) if name == sink]
+
+    def forgive(self, sink: str, seqs: Sequence[int], state: SinkState | None = None) -> None:
+        for seq in seqs:
+            del self.noted[sink, seq]
+        if state is not None:
+            self.states[sink] = state
+
+    def count_behind(self, number: int, *, by_index: bool) -> int:
+        numbers = [one.index + 1 if by_index else seq for seq, one in enumerate(self.results, 1)]
+        return sum(one > number for one in numbers)
 
     async def ask(self, question: Callable[[Any], Any]) -> Any:
         self.reads += 1
@@ -337,7 +353,7 @@ def test_rejected_rows_are_noted_and_the_others_written(bad: set[int]) -> None:
     scene.play(script)
     assert sink.rows == [str(n) for n in range(11) if n not in bad]
     assert sorted(scene.journal.rejects) == [("s", n, f"no text {n}") for n in sorted(bad)]
-    assert projection.rejected == len(bad)
+    assert len(projection.rejected) == len(bad)
     assert scene.journal.states["s"].seq == 11
 
 
@@ -360,7 +376,7 @@ def test_a_row_rejected_again_after_a_failure_counts_once() -> None:
     scene.play(script)
     assert sink.rows == ["0", "2"]
     assert len(scene.journal.rejects) == 2
-    assert projection.rejected == 1
+    assert len(projection.rejected) == 1
 
 
 def test_a_sink_that_rejects_what_it_was_not_given_is_a_failure() -> None:
@@ -482,3 +498,77 @@ def test_a_bug_in_a_sink_is_not_hidden() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         scene.play(script)
     assert caught.group_contains(KeyError, match="oops")
+
+
+@pytest.mark.parametrize("cursor", [CommitOrder, InputOrder])
+def test_what_was_rejected_is_known_to_later_processes_and_offered_to_them(cursor: type[CommitOrder]) -> None:
+    scene, bad = Scene(), {1, 3}
+    sink = FakeSink(refuse=lambda one: one.index in bad)
+    scene.follow(sink, cursor=cursor)
+
+    async def script() -> None:
+        scene.offer(*some(0, 5))
+
+    async def nothing() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    scene.play(script)
+    for left in ({1, 3}, {3}, set[int]()):
+        bad.intersection_update(left)
+        scene.projections.clear()
+        projection = scene.follow(sink, cursor=cursor)
+        missing: list[int] = []
+
+        async def count(projection: Projection = projection, missing: list[int] = missing) -> None:
+            missing.append(await projection.missing())
+
+        scene.play(nothing)
+        scene.clock.run(count)
+        assert {one.index for one in projection.rejected} == left
+        assert missing == [len(left)]
+        assert sorted(sink.rows) == [str(n) for n in range(5) if n not in left]
+    assert scene.journal.states["s"] == SinkState("s", 5, {"rows": 5})
+
+
+def test_what_was_rejected_behind_the_last_commit_is_not_held_against_a_sink_that_takes_it_now() -> None:
+    scene, bad, failing = Scene(), {1}, [True]
+
+    def trouble(operation: str) -> None:
+        if operation == "commit" and failing:
+            failing.clear()
+            bad.clear()
+            raise StorageError("hiccup")
+
+    sink = FakeSink(trouble, refuse=lambda one: one.index in bad)
+    projection = scene.follow(sink)
+
+    async def script() -> None:
+        scene.offer(*some(0, 3))
+        await anyio.sleep(5)
+
+    scene.play(script)
+    assert sink.rows == ids(3)
+    assert projection.rejected == []
+    assert scene.journal.noted == {}
+
+
+def test_a_sink_that_takes_none_of_many_is_not_asked_about_each() -> None:
+    scene = Scene()
+    sink = FakeSink(refuse=lambda _: True)
+    scene.follow(sink)
+
+    async def script() -> None:
+        scene.offer(*some(0, 100))
+
+    scene.play(script)
+    asked: list[str] = []
+    again = FakeSink(asked.append, refuse=lambda _: True)
+    scene.projections.clear()
+    projection = scene.follow(again)
+
+    async def nothing() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    scene.play(nothing)
+    assert asked.count("write") == GIVE_UP_AFTER
+    assert len(projection.rejected) == 100

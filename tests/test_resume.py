@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from promptmill import _app
 from promptmill._registry import Registry
 from promptmill._run import Run
-from promptmill.errors import InputError, Permanent, RunStopped
+from promptmill.errors import InputError, JobError, Permanent, RunStopped
 from promptmill.interfaces import Observer, RealtimeProvider
 from promptmill.models import Request, Response
 from promptmill.options import BuildContext, ProviderOptions
@@ -47,11 +47,17 @@ class World:
         calls = self.calls
 
         class EchoOptions(ProviderOptions):
+            where_only = frozenset({"base_url"})
+
+            base_url: str = "here"
+            voice: str = "loud"
+
             def build(self, context: BuildContext) -> Echo:
                 return Echo(calls)
 
         self._registry = Registry()
         self._registry.add("provider", "echo", EchoOptions)
+        self._registry.add("provider", "other-echo", EchoOptions)
 
     def write(self, *rows: Row) -> None:
         lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
@@ -63,6 +69,7 @@ class World:
         stop_after: int | None = None,
         retry_failed: bool = False,
         before: Callable[[], None] = lambda: None,
+        on_plan: Callable[[Any, int], None] = lambda *_: None,
         **changes: Any,
     ) -> _app.Outcome:
         job = {
@@ -82,7 +89,8 @@ class World:
             for one in observers:
                 one.watch(run)
 
-        return await prepared.run(_app.Orders(retry_failed=retry_failed), observers=observers, on_start=start)
+        orders = _app.Orders(retry_failed=retry_failed)
+        return await prepared.run(orders, observers=observers, on_plan=on_plan, on_start=start)
 
     def records(self) -> list[tuple[str, str]]:
         lines = (self.folder / "out.jsonl").read_bytes().split(b"\n")[:-1]
@@ -213,3 +221,31 @@ async def test_a_job_that_has_not_changed_goes_on(world: World, params: dict[str
     world.write(*rows("a", "b"))
     outcome = await world.run(params=params)
     assert outcome.summary.succeeded == 2
+
+
+async def test_a_provider_that_has_moved_is_used_where_it_is_and_told(world: World) -> None:
+    world.write({"prompt": "a"}, {"prompt": "b"})
+    await world.run(providers={"echo": {"use": "echo", "base_url": "http://one"}})
+    world.write({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
+    moved: list[tuple[str, ...]] = []
+    for _ in range(2):
+        provider = {"use": "echo", "base_url": "http://two"}
+        await world.run(providers={"echo": provider}, on_plan=lambda plan, _: moved.append(plan.moved))
+    assert moved == [("providers.echo.base_url: 'http://one' -> 'http://two'",), ()]
+    assert sorted(world.calls) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        {"use": "echo", "base_url": "http://two", "voice": "low"},
+        {"use": "echo", "base_url": "http://two", "model": "other"},
+        {"use": "other-echo", "base_url": "http://two"},
+    ],
+)
+async def test_a_provider_that_is_another_is_refused_wherever_it_is(world: World, provider: dict[str, Any]) -> None:
+    world.write({"prompt": "a"})
+    await world.run(providers={"echo": {"use": "echo", "base_url": "http://one"}})
+    with pytest.raises(JobError) as caught:
+        await world.run(providers={"echo": provider})
+    assert caught.value.code == "E0340"

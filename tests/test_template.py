@@ -83,6 +83,104 @@ def test_params_are_those_of_the_job() -> None:
     assert good({"prompt": "x", "temperature": 2, "url": "http://evil"}, params={"seed": 1}).params == {"seed": 1}
 
 
+OWN: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"prompt": "x", "params": {"max_tokens": 5}}, {"seed": 1, "max_tokens": 5}),
+    ({"prompt": "x", "params": {"seed": 7}}, {"seed": 7}),
+    ({"prompt": "x", "params": None}, {"seed": 1}),
+    ({"prompt": "x", "params": '{"top_p": 0.5}'}, {"seed": 1, "top_p": 0.5}),
+    ({"prompt": "x", "params": "", "model": ""}, {"seed": 1}),
+    ({"prompt": "x", "model": "small"}, {"seed": 1, "model": "small"}),
+    (
+        {"prompt": "x", "model": "small", "temperature": "0.5", "max_tokens": "", "stop": "7", "note": "n"},
+        {"seed": 1, "model": "small", "temperature": 0.5, "stop": "7"},
+    ),
+    (
+        {"messages": [{"role": "user", "content": "x"}], "temperature": 0, "n": 2, "user": "u", "note": "n"},
+        {"seed": 1, "temperature": 0, "n": 2, "user": "u"},
+    ),
+    (
+        {"prompt": "x", "model": "m", "temperature": 1, "params": {"temperature": 1}},
+        {"seed": 1, "model": "m", "temperature": 1},
+    ),
+    ({"messages": [{"role": "user", "content": "x"}], "stream": False}, {"seed": 1}),
+    ({"prompt": "x", "user": "u", "n": 3, "metadata": {}}, {"seed": 1}),
+]
+
+
+@pytest.mark.parametrize(("columns", "params"), OWN)
+def test_a_row_may_say_how_to_ask(columns: dict[str, Any], params: dict[str, Any]) -> None:
+    request = good(columns, params={"seed": 1})
+    assert request.params == params
+    assert request.messages[0].text == "x"
+    # With a template the columns are data.
+    assert good(columns, params={"seed": 1}, prompt="x").params == {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"params": [1]}, "not a mapping"),
+        ({"params": "{"}, "'params' is not a value"),
+        ({"model": 7}, "the model is not text"),
+        ({"model": "m", "temperature": "hot"}, "'temperature' is not a value"),
+        ({"model": "m", "stream": True}, "taken whole"),
+        ({"params": {"stream": True}}, "taken whole"),
+        ({"params": {"messages": []}}, "holds the messages"),
+        ({"model": "m", "params": {"model": "n"}}, "another `model`"),
+    ],
+)
+def test_a_row_that_asks_for_what_cannot_be_is_refused(columns: dict[str, Any], says: str) -> None:
+    row = bad({"prompt": "x", **columns})
+    assert row.code == "bad_params"
+    assert says in row.message
+
+
+@pytest.mark.parametrize(
+    ("template", "unused"),
+    [
+        ({"prompt": "{{ a }}"}, {"b", "c d"}),
+        ({"prompt": "{% if b %}{{ a | upper }}{% endif %}"}, {"c d"}),
+        ({"prompt": "{{ row['c d'] }} {{ row.a }}"}, {"b"}),
+        ({"prompt": "{{ row.get('a') }}"}, set()),
+        ({"prompt": "{% for name in row %}{{ name }}{% endfor %}"}, set()),
+        ({"prompt": "{{ row | tojson }}"}, set()),
+        ({"prompt": "{% set b = a %}{{ b }}"}, {"b", "c d"}),
+        ({"prompt": "{{ a }}", "keep": ["b"], "tags": ["{{ row['c d'] }}"]}, set()),
+        ({"messages": [("system", "x"), ("user", "{{ b }}")], "id": "a"}, {"c d"}),
+        ({"prompt": "x", "priority": "{{ a }}"}, {"b", "c d"}),
+    ],
+)
+def test_columns_that_nothing_uses(template: dict[str, Any], unused: set[str]) -> None:
+    assert InputTemplate(**template).unused({"a": "1", "b": "2", "c d": "3"}) == unused
+
+
+def test_columns_that_nothing_uses_without_a_template() -> None:
+    template = InputTemplate()
+    assert template.unused({"id": 1, "prompt": "x", "temperature": 1, "note": ""}) == {"temperature", "note"}
+    assert template.unused({"custom_id": 1, "messages": [], "temperature": 1, "id": 1}) == {"id"}
+    assert template.unused({"custom_id": 1, "method": "", "url": "", "body": {}, "note": 1}) == {"note"}
+    assert template.asking({"prompt": "x", "params": {}, "model": "m", "seed": 1, "n": 1}) == {
+        "params",
+        "model",
+        "seed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "names", "constant"),
+    [
+        ("Translate {text} into { lang }", {"text", "lang"}, True),
+        ("Translate {{ text }} into {lang}", {"lang"}, False),
+        ('Answer as {"a": 1} or {{"{}"}}', set(), False),
+        ("nothing {} {1} {a-b} {{ '{x}' }}", set(), False),
+        ("nothing", set(), True),
+    ],
+)
+def test_single_braces(prompt: str, names: set[str], constant: bool) -> None:
+    template = InputTemplate(prompt=prompt)
+    assert (template.braced, template.is_constant) == (names, constant)
+
+
 @pytest.mark.parametrize(
     ("columns", "template", "expected"),
     [

@@ -48,22 +48,29 @@ async def refuse_unknown_costs(job: Job, job_input: JobInput, context: BuildCont
         for name, provider in providers.items()
     }
     router = Router(job.routes, list(job.providers))
-    problems: list[Problem] = []
-    rows = 0
+    reasons: dict[tuple[str, str, str], list[int]] = {}
 
     def look(entry: Request | BadRow, index: int) -> None:
-        nonlocal rows
         if isinstance(entry, BadRow):
             return
         for name in router.chain(entry):
             worst = worst_cost(lanes[name].provider, lanes[name].price, entry)
             if isinstance(worst, ProviderError):
-                rows += 1
-                if len(problems) < MOST_NAMED:
-                    message = f"row {index + 1} at provider {name!r}: {worst.message}"
-                    problems.append(Problem("E0345", message, None, _HINTS[worst.code]))
+                first_and_count = reasons.setdefault((name, worst.message, worst.code), [index + 1, 0])
+                first_and_count[1] += 1
                 return
 
     await job_input.check(look)
+    problems = [
+        Problem("E0345", _told(f"row {first} at provider {name!r}: {message}", count), None, _HINTS[code])
+        for (name, message, code), (first, count) in reasons.items()
+    ]
     if problems:
-        raise InputError(f"the job has a budget, and nobody knows what {rows} rows may cost", problems=tuple(problems))
+        rows = sum(count for _, count in reasons.values())
+        raise InputError(
+            f"the job has a budget, and nobody knows what {rows} rows may cost", problems=tuple(problems[:MOST_NAMED])
+        )
+
+
+def _told(message: str, count: int) -> str:
+    return message if count == 1 else f"{message} (and so for {count - 1:,} more rows)"

@@ -53,7 +53,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tally: Tally
     stopped: RunStopped | None
     rejected: int
-    """Rows that some sink does not take."""
+    """Rows that some sink does not take, those of earlier processes too."""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +78,14 @@ class PreparedJob:
         self._clock = clock or SystemClock()
         self._allow_code = allow_code
         self._input = JobInput(job, self._context("input"))
+
+    @property
+    def job_input(self) -> JobInput:
+        return self._input
+
+    def context(self, name: str, run_id: str = "") -> BuildContext:
+        """What a component of the job may know of it."""
+        return self._context(name, run_id)
 
     async def check(self) -> InputReport:
         """Look at every row. Sends nothing. Raises InputError."""
@@ -122,7 +130,7 @@ class PreparedJob:
             shelf = await open_shelf(journal)
             if has_budget(self.job):
                 await refuse_unknown_costs(self.job, self._input, self._context("prices"))
-            todo = await plan(journal, self._input, self.job.identity, shelf)
+            todo = await plan(journal, self._input, self.job.identity, shelf, self.job.where_only)
             on_plan(todo, len(journal.unknown))
             await self._keep_order(journal)
             projections = await self._projections(sinks, journal, stack)
@@ -287,7 +295,9 @@ class Execution:
         behind = [projection.failure for projection in self._projections if projection.failure]
         stopped = run.stopped if run else None
         if stopped is None and behind:
-            stopped = _sink_behind(behind[0])
+            stopped = stops.sink_behind(behind[0])
+        if stopped is None:
+            stopped = next(filter(None, map(_rejected, self._projections)), None)
         finished = tally.succeeded + tally.failed + tally.skipped
         summary = tally.summary(
             run_id=run_id,
@@ -297,8 +307,15 @@ class Execution:
             resumable=stopped is not None or finished < todo.input.rows,
             traffic=run.traffic() if run else None,
         )
-        rejected = sum(projection.rejected for projection in self._projections)
+        summary = msgspec.structs.replace(summary, missing_in_sinks=await self._missing())
+        rejected = sum(len(projection.rejected) for projection in self._projections)
         return Outcome(summary=summary, tally=tally, stopped=stopped, rejected=rejected)
+
+    async def _missing(self) -> dict[str, int]:
+        if self._journal.failed:
+            return {}
+        counts = {projection.name: await projection.missing() for projection in self._projections}
+        return {name: count for name, count in counts.items() if count}
 
     async def _recount(self) -> Tally:
         """Count every record of the journal: those of earlier processes too."""
@@ -359,10 +376,7 @@ def _count(store: Store, tally: Tally) -> None:
         after = rows[-1][0]
 
 
-def _sink_behind(failure: StorageError) -> RunStopped:
-    return RunStopped(
-        f"a sink does not have all results: {failure.message}",
-        code=failure.code,
-        exit_code=failure.exit_code,
-        hint="they are safe in the journal: see to the sink, then run the same command again; no call is repeated",
-    )
+def _rejected(projection: Projection) -> RunStopped | None:
+    if not (rejected := projection.rejected):
+        return None
+    return stops.rows_rejected(projection.name, len(rejected), rejected[0].id, rejected[0].reason)

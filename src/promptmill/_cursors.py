@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from promptmill._journal import Journal
+from promptmill._journal import Journal, Rejection
 from promptmill.models import Result
 
 READ_ROWS: Final = 1000
@@ -37,6 +37,14 @@ class Cursor(Protocol):
 
     async def next(self) -> list[Numbered]:
         """The next results behind ``at``; none when there are no more for now."""
+        ...
+
+    async def behind(self) -> int:
+        """How many results of the journal come after ``at``."""
+        ...
+
+    def number(self, rejection: Rejection) -> int:
+        """The number of a result that was rejected."""
         ...
 
 
@@ -72,6 +80,12 @@ class CommitOrder:
             self.at = last  # all that is left before this point has been superseded
         return [(seq, _decode(record)) for seq, record in rows]
 
+    async def behind(self) -> int:
+        return await self._journal.ask(lambda store: store.count_behind(self.at, by_index=False))
+
+    def number(self, rejection: Rejection) -> int:
+        return rejection.seq
+
 
 class InputOrder:
     """The numbers are the 1-based positions in the input; a result waits for all before it."""
@@ -91,3 +105,9 @@ class InputOrder:
         numbered = enumerate(rows, start=self.at)
         ready = takewhile(lambda row: row[0] == row[1][0], numbered)
         return [(index + 1, _decode(record)) for _, (index, record) in ready]
+
+    async def behind(self) -> int:
+        return await self._journal.ask(lambda store: store.count_behind(self.at, by_index=True))
+
+    def number(self, rejection: Rejection) -> int:
+        return rejection.index + 1

@@ -1,4 +1,4 @@
-"""Prompts of the Python API as requests: texts, mappings and requests, from sync and async iterables."""
+"""Prompts of the Python API as requests: texts, mappings and requests, from data frames, sync and async iterables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import anyio
 import msgspec
 
 from promptmill._engine_spec import Entry
+from promptmill._frames import rows_of_frame
 from promptmill.errors import InputError
 from promptmill.models import BadRow, Message, Request, Row
 
@@ -37,7 +38,7 @@ async def entries_of(prompts: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterat
         return
     if isinstance(prompts, str | Mapping):
         raise InputError("prompts must be a list or an iterable of prompts, not one prompt", code="E0330")
-    waiting = iter(prompts)
+    waiting = iter(prompts if (rows := rows_of_frame(prompts)) is None else rows)
     while group := list(islice(waiting, GROUP)):
         yield [request_of(prompt, index + at, template) for at, prompt in enumerate(group)]
         index += len(group)
@@ -53,7 +54,7 @@ def request_of(prompt: object, index: int, template: InputTemplate) -> Request:
     if isinstance(prompt, Request):
         return prompt if prompt.index == index else msgspec.structs.replace(prompt, index=index)
     if isinstance(prompt, str):
-        return Request(id=str(index + 1), index=index, messages=(Message("user", prompt),))
+        return Request(id=str(index + 1), index=index, messages=(Message("user", str(prompt)),))
     if isinstance(prompt, Mapping):
         made = template.request_of(Row(prompt), index)
         if isinstance(made, BadRow):

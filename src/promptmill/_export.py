@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from pydantic import ValidationError
 
 from promptmill._journal import DATABASE, Store
 from promptmill._registry import Registry
 from promptmill.errors import UsageError
 from promptmill.jsontext import JSON, BadJSON, decode, encode
 from promptmill.models import Result
-from promptmill.options import BuildContext
+from promptmill.options import BuildContext, SinkOptions
 
 BATCH_OUTPUT: Final = "batch-output"
 """The lines a batch API answers with: ``{id, custom_id, response: {status_code, request_id, body}, error}``."""
@@ -38,9 +39,14 @@ def records(directory: Path) -> Iterator[bytes]:
 async def export(directory: Path, sink_name: str, path: Path) -> int:
     """Write every result with the sink registered as ``sink_name`` to ``path``, which must be new or empty.
 
-    Returns the number of results. Raises PluginError, StorageError.
+    Returns the number of results.
+
+    Raises:
+        PluginError: the sink is unknown, or what it needs is not installed.
+        UsageError: it writes to no file, or not to this one (E0133).
+        StorageError: the file is not new, or cannot be written.
     """
-    options = Registry().get("sink", sink_name).model_validate({"path": str(path)})
+    options = _options_for(sink_name, path)
     count = 0
     async with options.build(BuildContext(name=sink_name)) as sink:
         await sink.start(None)
@@ -54,6 +60,22 @@ async def export(directory: Path, sink_name: str, path: Path) -> int:
         await sink.write(group)
         await sink.commit()
     return count
+
+
+def _options_for(sink_name: str, path: Path) -> SinkOptions:
+    model: type[SinkOptions] = Registry().get("sink", sink_name)
+    if "path" not in model.model_fields:
+        raise UsageError(
+            f"the sink {sink_name!r} writes to no file, and export does",
+            code="E0133",
+            hint="add the sink to the job and run the job again: a finished run fills it from its journal for nothing",
+        )
+    try:
+        return model.model_validate({"path": str(path)})
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"export cannot use the sink {sink_name!r}: {key}: {first['msg']}", code="E0133") from error
 
 
 def _rows(directory: Path) -> Iterator[tuple[int, bytes, bytes | None]]:

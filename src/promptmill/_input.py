@@ -5,24 +5,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence, Set
-from typing import Final
 
 import msgspec
 
 from promptmill._config import Job
 from promptmill._engine_spec import Entry
+from promptmill._findings import MOST_PROBLEMS, Findings
 from promptmill._repeats import Repeats
 from promptmill._twins import is_shared, short_digest
-from promptmill.errors import InputError, Location, Problem
+from promptmill.errors import InputError, Problem
 from promptmill.interfaces import Source
-from promptmill.models import BadRow, ErrorInfo, Origin, Request, Result
+from promptmill.models import BadRow, ErrorInfo, Request, Result, Row
 from promptmill.options import BuildContext
-
-MOST_PROBLEMS: Final = 5
-"""Rows quoted when many have the same trouble."""
-
-_FATAL_ROWS: Final = frozenset({"template", "template_null", "missing_column"})
-"""Codes of bad rows that mean the job is wrong rather than the row: they refuse the run before anything is sent."""
 
 
 class InputReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +29,12 @@ class InputReport(msgspec.Struct, frozen=True, kw_only=True):
     bad_row_prefix: str = ""
     twins: list[int] = []
     """Short digests of requests that occur more than once and may share an answer."""
+    notes: list[str] = []
+    """What is worth saying about the input, for people."""
+    first_bad: dict[str, str] = {}
+    """By code: place and reason of the first of ``bad_rows``."""
+    unused: list[str] = []
+    """Columns that nothing uses."""
 
 
 class JobInput:
@@ -44,6 +44,7 @@ class JobInput:
         self._dedupe = job.dedupe
         self.source: Source = job.source.build(context)
         self._template = job.template
+        self._places = job.places
 
     async def check(self, look: Callable[[Request | BadRow, int], None] = lambda *_: None) -> InputReport:
         """Look at every row: read it, render its templates, compare its id with all others. Sends nothing.
@@ -54,11 +55,12 @@ class JobInput:
             InputError: the input cannot be read, a template fails on a row, or an id occurs twice.
         """
         rows, bad = 0, Counter[str]()
-        fatal: list[BadRow] = []
+        findings = Findings(self._template, self._places)
         ids, bad_ids, digests = Repeats(), Repeats(), Repeats()
         async for group in self._requests():
-            for entry in group:
+            for row, entry in group:
                 look(entry, rows)
+                findings.look(row, entry)
                 rows += 1
                 if isinstance(entry, Request):
                     ids.add(hash(entry.id))
@@ -67,10 +69,8 @@ class JobInput:
                     continue
                 bad[entry.code] += 1
                 bad_ids.add(hash(str(rows)))
-                if entry.code in _FATAL_ROWS and len(fatal) < MOST_PROBLEMS:
-                    fatal.append(entry)
-        if fatal:
-            raise _template_error(fatal, sum(bad[code] for code in _FATAL_ROWS), rows)
+        notes = list(self.source.notes())
+        findings.refuse(rows)
         if suspects := await ids.found():
             await self._refuse_twins(suspects)
         return InputReport(
@@ -79,6 +79,9 @@ class JobInput:
             fingerprint=await self.source.fingerprint(),
             bad_row_prefix="row-" if await ids.meets(bad_ids) else "",
             twins=sorted(await digests.found()),
+            notes=[*notes, *findings.notes(rows)],
+            first_bad=findings.first_bad,
+            unused=findings.unused(),
         )
 
     async def entries(self, report: InputReport, done: bytearray) -> AsyncIterator[Sequence[Entry]]:
@@ -108,12 +111,12 @@ class JobInput:
                 hint="do not change the input while a run reads it; put the rows back to go on with this run",
             )
 
-    async def _requests(self) -> AsyncIterator[Sequence[Request | BadRow]]:
+    async def _requests(self) -> AsyncIterator[Sequence[tuple[Row | BadRow, Request | BadRow]]]:
         index = 0
         async for group in self.source.rows():
-            made: list[Request | BadRow] = []
+            made: list[tuple[Row | BadRow, Request | BadRow]] = []
             for row in group:
-                made.append(row if isinstance(row, BadRow) else self._template.request_of(row, index))
+                made.append((row, row if isinstance(row, BadRow) else self._template.request_of(row, index)))
                 index += 1
             yield made
 
@@ -122,7 +125,7 @@ class JobInput:
         first: dict[str, int] = {}
         problems: list[Problem] = []
         async for group in self._requests():
-            for entry in group:
+            for _, entry in group:
                 if isinstance(entry, BadRow) or hash(entry.id) not in suspects:
                     continue
                 if entry.id in first:
@@ -138,13 +141,3 @@ def _failed_row(row: BadRow, index: int, report: InputReport) -> Result:
     """The record of a row that could not become a request; nothing was sent for it."""
     error = ErrorInfo(code=row.code, message=f"{row.origin}: {row.message}")
     return Result(id=f"{report.bad_row_prefix}{index + 1}", index=index, status="failed", error=error)
-
-
-def _template_error(rows: Sequence[BadRow], count: int, total: int) -> InputError:
-    hint = "correct the template in the job file, or the row"
-    problems = tuple(Problem("E0310", row.message, _place(row.origin), hint) for row in rows)
-    return InputError(f"the templates fail on {count} of {total} rows", problems=problems)
-
-
-def _place(origin: Origin) -> Location | None:
-    return Location(origin.file, origin.line) if origin.file else None

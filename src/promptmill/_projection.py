@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import anyio
+import msgspec
 
 from promptmill._cursors import Cursor, Numbered
-from promptmill._journal import Journal, SinkState
+from promptmill._journal import Journal, Rejection, SinkState
 from promptmill.clock import Clock
 from promptmill.errors import RowRejected, StorageError
 from promptmill.interfaces import Position, Sink
@@ -37,6 +38,11 @@ LONGEST_WAIT: Final = 30.0
 LAST_TRIES: Final = 3
 """Tries left to a failing sink when everything else is done."""
 
+GIVE_UP_AFTER: Final = 20
+"""Rows rejected once more, one after the other, before the rest of them is not offered again in this process."""
+
+_decode = msgspec.json.Decoder(Result).decode
+
 
 class Projection:
     """Keeps one sink in step with the journal."""
@@ -53,12 +59,21 @@ class Projection:
         self._closing = False
         self.failure: StorageError | None = None
         """Why the sink is behind; None when it is not."""
-        self._rejected: set[int] = set()
+        self._rejected: dict[int, Rejection] = {}
+        self._offered_again = False
 
     @property
-    def rejected(self) -> int:
-        """How many rows the sink does not take; those offered to an earlier process are not counted."""
-        return len(self._rejected)
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def rejected(self) -> list[Rejection]:
+        """The rows the sink does not take, those offered by earlier processes too."""
+        return list(self._rejected.values())
+
+    async def missing(self) -> int:
+        """How many results of the journal the sink does not have."""
+        return await self._cursor.behind() + len(self._rejected)
 
     async def open(self) -> None:
         """Open the sink where this run left it. Raises StorageError."""
@@ -88,6 +103,8 @@ class Projection:
             try:
                 if self.failure:
                     await self._reopen()
+                if not self._offered_again:
+                    await self._offer_again()
                 await self._catch_up(closing)
             except StorageError as error:
                 self.failure = error
@@ -150,7 +167,7 @@ class Projection:
             raise StorageError(f"{self._name}: rejected an unknown row {error.result_id!r}: {error.message}")
         _, rejected = group.pop(at)
         await self._journal.reject(self._name, rejected.index, error.message)
-        self._rejected.add(rejected.index)
+        self._rejected[rejected.index] = Rejection(0, rejected.index, rejected.id, error.message)
 
     def _is_due(self) -> bool:
         room = self._sink.room()
@@ -178,3 +195,34 @@ class Projection:
     async def _start(self, state: SinkState | None, otherwise: Position | None) -> None:
         await self._sink.start(otherwise if state is None else state.position)
         self._cursor.at = 0 if state is None else state.seq
+        await self._recall()
+
+    async def _recall(self) -> None:
+        """Take note of what the journal says was rejected; rows behind the place are offered again anyway."""
+        known = await self._journal.ask(lambda store: store.rejections(self._name))
+        again = [one.seq for one in known if self._cursor.number(one) > self._cursor.at]
+        if again:
+            await self._journal.ask(lambda store: store.forgive(self._name, again))
+        self._rejected = {one.index: one for one in known if self._cursor.number(one) <= self._cursor.at}
+
+    async def _offer_again(self) -> None:
+        """Offer rows that earlier processes had rejected: somebody may have seen to what was wrong with them."""
+        refused = 0
+        for one in self.rejected:
+            if refused >= GIVE_UP_AFTER:
+                break
+            try:
+                await self._write_again(one)
+            except RowRejected:
+                refused += 1
+            else:
+                refused = 0
+        self._offered_again = True
+
+    async def _write_again(self, rejection: Rejection) -> None:
+        await self._journal.check_owner()
+        rows = await self._journal.ask(lambda store: store.records_by_index(rejection.index, 1))
+        await self._sink.write([_decode(record) for _, record in rows])
+        state = SinkState(self._name, self._cursor.at, dict(await self._sink.commit()))
+        await self._journal.ask(lambda store: store.forgive(self._name, [rejection.seq], state))
+        del self._rejected[rejection.index]

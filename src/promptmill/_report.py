@@ -141,6 +141,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     saved_usd: float | None = None
     by_provider: dict[str, ProviderSummary] = {}
     resumable: bool = False
+    missing_in_sinks: dict[str, int] = {}
+    """Results that a sink does not have, by the name of the sink; none when each has all."""
 
 
 class Money:

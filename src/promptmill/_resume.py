@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     held: bytearray
     added: int = 0
     """Rows that have come since the run began."""
+    moved: tuple[str, ...] = ()
+    """What has changed about where providers are, for people."""
 
     @property
     def finished(self) -> int:
@@ -48,8 +51,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return bytearray(map(int.__or__, self.done, self.held))
 
 
-async def plan(journal: Journal, job_input: JobInput, identity: JSON, shelf: JournalShelf) -> Plan:
+async def plan(
+    journal: Journal,
+    job_input: JobInput,
+    identity: JSON,
+    shelf: JournalShelf,
+    where_only: Mapping[str, frozenset[str]] = MappingProxyType({}),
+) -> Plan:
     """Compare the job and its input with what the journal knows; for a new run, note both.
+
+    ``where_only`` are the members of a provider's identity that may change, unless it has batches to be collected.
 
     Raises:
         JobError: the job changed in a way that changes answers (E0340).
@@ -61,8 +72,17 @@ async def plan(journal: Journal, job_input: JobInput, identity: JSON, shelf: Jou
         await journal.put_meta("input", msgspec.to_builtins(report))
         await journal.put_meta("job", identity)
         return Plan(input=report, done=bytearray(report.rows), held=bytearray(report.rows))
+    moved: tuple[str, ...] = ()
     if saved != identity:
-        raise _job_changed(saved, identity)
+        if not shelf.is_empty or _without(saved, where_only) != _without(identity, where_only):
+            raise _job_changed(saved, identity)
+        moved = tuple(_differences(saved, identity))
+        await journal.put_meta("job", identity)
+    left = await _left(journal, job_input, shelf)
+    return msgspec.structs.replace(left, moved=moved)
+
+
+async def _left(journal: Journal, job_input: JobInput, shelf: JournalShelf) -> Plan:
     known = msgspec.convert(await journal.meta("input"), InputReport)
     if await job_input.source.fingerprint() != known.fingerprint:
         return await _plan_changed_input(journal, job_input, known, shelf)
@@ -145,6 +165,15 @@ def _input_changed(found: dict[str, list[str]]) -> InputError:
             message = f"{len(ids)} rows that are answered already {verb} in the input: {names}{more}"
             problems.append(Problem("E0341", message, None, f"{_RETRY}; otherwise {_START_OVER}"))
     return InputError("the input has changed since this run began", problems=tuple(problems))
+
+
+def _without(identity: JSON, where_only: Mapping[str, frozenset[str]]) -> JSON:
+    """The identity of a job but for where its providers are."""
+    providers = {
+        name: {key: value for key, value in one.items() if key not in where_only.get(name, ())}
+        for name, one in identity["providers"].items()
+    }
+    return {**identity, "providers": providers}
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from promptmill.errors import AuthFailed, NeverSent, ProviderError, RunStopped
+from promptmill.errors import AuthFailed, NeverSent, ProviderError, RowRejected, RunStopped, StorageError
 
 UNREACHABLE_SECONDS: Final = 5.0
 """A provider that never answered is given this long before the run is stopped."""
@@ -139,4 +139,27 @@ def broken_again(provider: str, error: BaseException) -> RunStopped:
         f"provider {provider!r} raised {type(error).__name__} on {BROKEN_IN_A_ROW} requests in a row: {error}",
         code="E7001",
         exit_code=70,
+    )
+
+
+def sink_behind(failure: StorageError) -> RunStopped:
+    """A sink failed, and was still failing at the end."""
+    return RunStopped(
+        f"a sink does not have all results: {failure.message}",
+        code=failure.code,
+        exit_code=failure.exit_code,
+        hint="they are safe in the journal: see to the sink, then run the same command again; no call is repeated",
+    )
+
+
+def rows_rejected(sink: str, count: int, first: str, reason: str) -> RunStopped:
+    """A sink has all results but ``count`` that it does not take; ``first`` is the id of one of them."""
+    rows = f"{counted(count, 'row is', 'rows are')} not in the sink {sink}"
+    named = f"row {first!r}" if count == 1 else f"the first is {first!r}"
+    return RunStopped(
+        f"{rows}; {named}: {reason}",
+        code=RowRejected.default_code,
+        exit_code=RowRejected.exit_code,
+        hint="they are safe in the journal, and `promptmill status` names them: see to the sink, then run the same "
+        "command again, which offers them once more; no call is repeated",
     )

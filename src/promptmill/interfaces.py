@@ -163,6 +163,10 @@ class Source(Opened):
     async def fingerprint(self) -> str:
         """A short text that changes when the content does."""
 
+    def notes(self) -> Sequence[str]:
+        """What the last pass found that is worth saying, for people: what was taken otherwise than it stands there."""
+        return ()
+
 
 Position: TypeAlias = Mapping[str, JSON]
 """How far a sink has come, in its own words; a small JSON object."""
@@ -180,6 +184,14 @@ class Sink(Opened):
 
         Raises:
             StorageError: the target cannot be written, or holds something that is not ours to touch.
+        """
+
+    async def probe(self, position: Position | None) -> None:
+        """Say what :meth:`start` would refuse with this position, without changing anything. Called without
+        :meth:`aopen`, when a job is only checked; what cannot be found out that way is left to the run.
+
+        Raises:
+            StorageError: the target could not be written, or holds something that is not ours to touch.
         """
 
     async def set_aside(self) -> str | None:

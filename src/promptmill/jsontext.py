@@ -7,6 +7,7 @@ foreign bytes can break a parser into one exception, and :func:`encode` always p
 from __future__ import annotations
 
 import json
+import logging
 import math
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +20,9 @@ REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 MAX_DEPTH: Final = 200
 """Deepest nesting accepted: far below what would exhaust the stack of whoever walks or encodes the value again."""
+
+_log = logging.getLogger("promptmill")
+_told: list[bool] = []
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -39,7 +43,8 @@ def encode(value: object) -> bytes:
 def decode(data: bytes | bytearray | memoryview | str) -> JSON:
     """Parse one JSON document.
 
-    A leading byte order mark is accepted and lone surrogate escapes become U+FFFD, since real servers send both.
+    A leading byte order mark is accepted and lone surrogate escapes become U+FFFD, since real servers send both. The
+    first time this changes a text it is logged as a warning.
 
     Raises:
         BadJSON: for everything else that is not one finite JSON document.
@@ -60,12 +65,21 @@ def _decode_leniently(data: bytes | bytearray | memoryview | str, first: Excepti
     try:
         text = data if isinstance(data, str) else bytes(data).decode("utf-8")
         value = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse_constant, parse_float=_finite)
-        return without_surrogates(value)
+        sound = without_surrogates(value)
+        if sound != value:
+            _tell_once()
+        return sound
     except RecursionError as second:
         raise BadJSON("nested too deeply") from second
     except ValueError as second:
         reason = second if isinstance(second, json.JSONDecodeError) else first
         raise BadJSON(str(reason)) from second
+
+
+def _tell_once() -> None:
+    if not _told:
+        _told.append(True)
+        _log.warning("text with lone surrogates, which are halves of characters, was read: U+FFFD stands for each")
 
 
 def _refuse_constant(name: str) -> None:

@@ -214,8 +214,12 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class BadRow(msgspec.Struct, frozen=True):
-    """A row that could not be read. It becomes a failed record with this ``code``; the run goes on."""
+    """A row that could not be read. It becomes a failed record with this ``code``; the run goes on.
+
+    ``key`` is the key of the job file's input that it is about, such as ``prompt``, where there is one.
+    """
 
     code: str
     message: str
     origin: Origin = Origin()
+    key: str | None = None

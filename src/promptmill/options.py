@@ -247,6 +247,9 @@ class ProviderOptions(Options[Provider]):
     kind = "provider"
     how_only = frozenset({"max_concurrency", "limits", "timeout", "price", "pool", "hedge", "limit_group"})
 
+    where_only: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say where the provider is: a run can go on when they change, and says that they did."""
+
     model: str | None = Field(None, description="The model that answers.")
     max_concurrency: int | None = Field(None, ge=1, description="Calls in flight at once.")
     limits: Limits = Limits()

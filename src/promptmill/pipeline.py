@@ -43,6 +43,7 @@ Prompt: TypeAlias = str | Mapping[str, Any] | Request
 """A prompt as text, a mapping with ``prompt`` or ``messages`` (and ``id``), or a finished request."""
 
 Prompts: TypeAlias = Iterable[Prompt] | AsyncIterable[Prompt]
+"""Any number of prompts. A data frame (pandas, polars, PyArrow) is taken for its rows."""
 
 __all__ = ["Pipeline", "Prompt", "Prompts"]
 

@@ -91,6 +91,26 @@ def test_leaving_and_coming_back(hybrid: Callable[..., Any]) -> None:
     assert "batches" not in desk.run("status", desk.job).out
 
 
+def test_check_leaves_what_is_in_batches_alone(hybrid: Callable[..., Any]) -> None:
+    desk = hybrid(bulk={"batch_requests": 10})
+    assert desk.run("run", desk.job, "--detach").code == 5
+
+    def kept() -> dict[str, bytes]:
+        files = [path for path in (desk.root / ".promptmill").rglob("*") if path.is_file()]
+        return {path.name: path.read_bytes() for path in files if not path.name.endswith(("-wal", "-shm"))}
+
+    def calls() -> dict[str, Any]:
+        return {name: count for name, count in books(desk)["operations"].items() if name != "batch-line"}
+
+    before, made = kept(), calls()
+    done = desk.run("check", desk.job)
+    assert done.code == 0, done.err
+    assert "a run would go on: " in done.err
+    assert (kept(), calls()) == (before, made)
+    assert desk.run("run", desk.job).code == 0
+    assert books(desk)["paid_again"] == 0
+
+
 def test_rows_that_wait_for_the_answer_of_another_do_not_keep_anybody(hybrid: Callable[..., Any]) -> None:
     """At temperature 0 identical rows are sent once; when the one that is sent is in a batch, so is the wait."""
     desk = hybrid(sim={"speed": 2000}, bulk={"linger": "200ms"}, params={"max_tokens": 64, "temperature": 0})

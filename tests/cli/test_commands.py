@@ -48,17 +48,31 @@ def test_init_where_nothing_can_be_written(desk: Any) -> None:
 
 
 def test_check_counts_and_sends_nothing(desk: Any, sim: Any) -> None:
-    desk.prompts(b'{"prompt": "good"}\n{"prompt":\n')
+    desk.prompts(b'{"prompt": "good", "note": 1}\n{"prompt":\n')
     desk.write()
     done = desk.run("check", "job.yaml", "--json")
     assert done.code == 0, done.err
-    assert done.summary == {"format_version": 1, "job": "job", "rows": 2, "bad_rows": {"input_json": 1}}
+    (bad,) = done.summary.pop("bad")
+    assert bad.pop("reason").startswith("not JSON")
+    assert bad == {"row": 2, "file": "prompts.jsonl", "line": 2, "code": "input_json"}
+    assert {key: value for key, value in done.summary.items() if key != "bad"} == {
+        "format_version": 1,
+        "job": "job",
+        "ok": True,
+        "rows": 2,
+        "bad_rows": {"input_json": 1},
+        "unused_columns": ["note"],
+        "notes": [],
+        "problems": [],
+    }
     done = desk.run("check", "job.yaml")
     assert (done.code, done.out) == (0, "")
     assert "nothing was sent" in done.err
+    assert "prompts.jsonl:2: not JSON" in done.err
     assert "1 of 2 rows cannot be used (input_json)" in done.err
+    assert "columns that nothing uses: 'note'" in done.err
     assert sim.ledger(0)["requests"] == 0
-    assert not desk.answers.exists()
+    assert sorted(path.name for path in desk.root.iterdir()) == ["job.yaml", "prompts.jsonl"]
 
 
 def test_check_finds_every_mistake_at_once(desk: Any) -> None:

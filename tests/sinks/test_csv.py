@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptmill.interfaces import Sink
-from promptmill.models import ErrorInfo, Result, Usage
+from promptmill.models import ErrorInfo, Result, Row, Usage
+from promptmill.options import BuildContext
 from promptmill.sinks.csv import CsvSink, CsvSinkOptions
+from promptmill.sources.csv import CsvSourceOptions
 from promptmill.testing import SinkContract, result
 
 COLUMNS = (
@@ -127,3 +130,54 @@ def test_any_text_comes_back_and_starts_no_formula(texts: list[str]) -> None:
         text = row["text"]
         assert not text.startswith(("=", "@", "\t", "\r", "\n"))
         assert not text.startswith(("+", "-")) or text[1:].replace(".", "", 1).isdigit()
+
+
+@pytest.mark.parametrize("bom", [False, True])
+@pytest.mark.parametrize("excel_safe", [False, True])
+async def test_our_own_file_read_again_has_the_same_texts(tmp_path: Path, excel_safe: bool, bom: bool) -> None:
+    texts = ["- item one\n- item two", "=1+1", "'quoted'", "''", "-5", "", " x ", "'=1", "a\r\nb\rc\n", "a;b\tc|d"]
+    texts += ['"', "\ufeff", "\0", "\u2028"]
+    sink = CsvSink(tmp_path / "out.csv", excel_safe=excel_safe, bom=bom)
+    async with sink:
+        await sink.start(None)
+        await sink.write([result(text, id=str(at), meta={"t": text}) for at, text in enumerate(texts)])
+        await sink.commit()
+    assert (tmp_path / "out.csv").read_bytes().startswith(b"\xef\xbb\xbf") == bom
+    options = CsvSourceOptions(path="out.csv")
+    async with options.build(BuildContext(name="input", base_dir=tmp_path)) as source:
+        rows = [row async for group in source.rows() for row in group]
+    assert [row.columns["text"] for row in rows if isinstance(row, Row)] == texts
+    assert [json.loads(row.columns["meta"])["t"] for row in rows if isinstance(row, Row)] == texts
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert next(csv.reader(file)) == COLUMNS.split(",")
+
+
+async def test_the_apostrophes_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,text\n1,'=x\n")
+    async with CsvSourceOptions(path="in.csv").build(BuildContext(name="input", base_dir=tmp_path)) as source:
+        (group,) = [group async for group in source.rows()]
+    assert [row.columns["text"] for row in group if isinstance(row, Row)] == ["'=x"]
+
+
+async def test_a_changed_text_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sink = CsvSink(tmp_path / "out.csv")
+    caplog.set_level("WARNING", "promptmill")
+    async with sink:
+        await sink.start(None)
+        for at in range(5):
+            await sink.write([result("- item", id=str(at))])
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told == (
+        f"the output {str(tmp_path / 'out.csv')!r}: texts that a spreadsheet would take for a formula get a ' before "
+        "them, unless `excel_safe: false`"
+    )
+
+
+async def test_a_mark_goes_on_behind_a_position(tmp_path: Path) -> None:
+    for position, text in ((None, "a"), ({"bytes": 0}, "b")):
+        sink = CsvSink(tmp_path / "out.csv", bom=True)
+        async with sink:
+            await sink.start(position)
+            await sink.write([result(text)])
+            await sink.commit()
+    assert (tmp_path / "out.csv").read_bytes().count(b"\xef\xbb\xbf") == 1

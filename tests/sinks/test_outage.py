@@ -16,6 +16,8 @@ from promptmill._app import Orders, Outcome, prepare
 from promptmill._registry import Registry
 from promptmill.models import Request, Response
 from promptmill.options import BuildContext, ProviderOptions
+from promptmill.secrets import Secret
+from promptmill.sinks.postgres import PostgresSink
 from promptmill.testing import EchoProvider
 
 ROWS = 600
@@ -186,19 +188,28 @@ async def test_a_fresh_run_leaves_the_rows_of_the_old_one(
     assert json.loads((job.parent / "answers" / "_manifest.json").read_bytes())["run_id"] == second.summary.run_id
 
 
-async def test_a_rejected_row_is_noted_and_the_run_is_whole(
+async def test_a_rejected_row_is_missing_in_one_sink_and_the_run_says_so(
     job: Path, registry: Registry, stage: Stage, postgres_server: Any, dsn: str
 ) -> None:
-    """PostgreSQL cannot hold NUL: that row is missing there, and only there."""
-    prompts = job.parent / "prompts.jsonl"
-    prompts.write_text(prompts.read_text("utf-8").replace("question 17", "question \\u0000"), encoding="utf-8")
     stage.allow(ROWS)
+    place = PostgresSink(Secret(dsn))
+    async with place:
+        await place.start(None)
+    postgres_server.ask(dsn, "ALTER TABLE results ADD CONSTRAINT picky CHECK (\"text\" !~ ' 17')")
     outcome = await prepare(job, registry=registry).run()
-    expected = [
-        (id_, text if id_[:3] != "q17" else text.replace("QUESTION 17", "QUESTION \x00")) for id_, text in EXPECTED
-    ]
-    bad = [row for row in expected if "\x00" in row[1]]
+    bad = [row for row in EXPECTED if row[1].startswith("QUESTION 17")]
     assert outcome.rejected == len(bad) == 11
+    assert outcome.stopped is not None
+    assert outcome.stopped.exit_code == 6
+    assert list(outcome.summary.missing_in_sinks.values()) == [11]
     found = contents(job.parent, postgres_server, dsn)
-    assert found.pop("postgres") == [row for row in expected if row not in bad]
-    assert found == dict.fromkeys(found, expected)
+    assert found.pop("postgres") == [row for row in EXPECTED if row not in bad]
+    assert found == dict.fromkeys(found, EXPECTED)
+
+    postgres_server.ask(dsn, "ALTER TABLE results DROP CONSTRAINT picky")
+    outcome = await prepare(job, registry=registry).run()
+    assert outcome.stopped is None
+    assert outcome.summary.missing_in_sinks == {}
+    assert stage.calls == ROWS
+    found = contents(job.parent, postgres_server, dsn)
+    assert found == dict.fromkeys(found, EXPECTED)

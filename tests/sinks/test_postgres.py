@@ -46,9 +46,9 @@ class TestPostgresSink(SinkContract):
 
     async def test_hostile_text_comes_back(self) -> None:
         """All but NUL, which PostgreSQL cannot hold."""
-        texts = [text for text in HOSTILE if "\x00" not in text]
-        await self._run([result(text, id=str(number)) for number, text in enumerate(texts)])
-        assert list(self.rows()) == [(str(number), text) for number, text in enumerate(texts)]
+        await self._run([result(text, id=str(number)) for number, text in enumerate(HOSTILE)])
+        stored = [text.replace("\x00", "\ufffd") for text in HOSTILE]
+        assert list(self.rows()) == [(str(number), text) for number, text in enumerate(stored)]
 
 
 async def write(sink: Sink, *results: Result, position: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
@@ -142,8 +142,7 @@ async def test_table_without_the_key_is_refused(postgres_server: Any, dsn: str) 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (result("nul \x00", id="bad"), r"cannot contain NUL"),
-        (result("x", id="bad", meta={"a": "\x00"}), "unsupported Unicode escape sequence"),
+        (result("x", id="bad \x00"), "cannot contain NUL"),
         (result("rude", id="bad"), 'violates check constraint "polite"'),
         (result("x", id="bad", usage=Usage(output_tokens=2**63)), "the output_tokens 9223372036854775808"),
     ],
@@ -157,7 +156,7 @@ async def test_a_row_the_database_refuses_is_named(postgres_server: Any, dsn: st
         await sink.write(good[:1])
         with pytest.raises(RowRejected, match=reason) as caught:
             await sink.write([*good[1:4], bad, *good[4:]])
-        assert caught.value.result_id == "bad"
+        assert caught.value.result_id == bad.id
         await sink.write(good[1:])
         assert await sink.commit() == {"seq": 6}
     assert postgres_server.ask(dsn, "SELECT array_agg(id ORDER BY seq) FROM results") == [(list("012345"),)]

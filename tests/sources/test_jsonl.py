@@ -72,10 +72,10 @@ def path(tmp_path: Path) -> Path:
         (b"null\n", "input_json", 1, 0, "not null"),
         (b"true\n", "input_json", 1, 0, "not true or false"),
         (b"7", "input_json", 1, 0, "not a number"),
-        (b'{"a":NaN}', "input_json", 1, 0, "not JSON"),
+        (b'{"a":1e999}', "input_json", 1, 0, "not JSON"),
         (b"[" * 100_000, "input_json", 1, 0, "deep"),
         (b"\0\n", "input_json", 1, 0, "not JSON"),
-        (b'{"a":1}\r{"a":2}\r', "input_json", 1, 0, "not JSON"),
+        (b'{"a":1}\r{"a":}\r', "input_json", 2, 8, "not JSON"),
         (b'\xef\xbb\xbf{"a":\n', "input_json", 1, 3, "not JSON"),
     ],
 )

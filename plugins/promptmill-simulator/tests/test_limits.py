@@ -226,6 +226,44 @@ def test_a_wait_can_be_kept_to_oneself() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [("1", (b"retry-after", b"1")), ("60", (b"retry-after", b"60")), ("0", (b"retry-after", b"0")),
+     ("0.1", (b"retry-after", b"0.1")), ("250ms", (b"retry-after-ms", b"250"))],
+)  # fmt: skip
+def test_a_wait_can_be_told_wrong(said: str, sent: tuple[bytes, bytes]) -> None:
+    book = account(tpm=1000, fixed_wait=said)
+    book.admit(task(max_tokens=900), 0.0)
+    message, headers = refusal(book, task(max_tokens=700), 0.0)
+    assert [item for item in headers.items() if b"retry" in item[0]] == [sent]
+    assert "try again" not in message
+    assert headers[b"x-ratelimit-reset-tokens"] == b"54s"
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [({"fixed_wait": "1", "retry_after": False}, "exclude each other"), ({"fixed_wait": "date:5"}, "not a date"),
+     ({"fixed_wait": "soon"}, "soon")],
+)  # fmt: skip
+def test_a_fixed_wait_that_cannot_be_told_is_refused(limits: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        account(rpm=1, **limits)
+
+
+@pytest.mark.parametrize(("hint", "told"), [({}, {}), ({"fixed_wait": "1"}, {b"retry-after": b"1"})])
+def test_requests_at_a_time_are_capped(hint: dict[str, object], told: dict[bytes, bytes]) -> None:
+    book = account(max_in_flight=2, rpm=60, headers=False, **hint)
+    book.admit(task(), 0.0)
+    book.admit(task(), 0.0)
+    with pytest.raises(ApiError, match="Limit 2, Current 2") as refused:
+        book.admit(task(), 0.0)
+    assert dict(refused.value.headers or []) == told
+    assert book.requests is not None
+    assert book.requests.remaining(0.0) == 58
+    book.leave()
+    book.admit(task(), 0.0)
+
+
 @pytest.mark.parametrize(("kind", "wait"), [("minute", 40), ("window", 60), ("bucket", 30)])
 def test_a_limiter_tells_the_time_its_meters_go_by(kind: LimitKind, wait: float) -> None:
     clock = VirtualClock(wall=1_700_000_000.0)  # 20 seconds into a minute

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -79,6 +80,31 @@ def test_limits_can_be_kept_in_silence_and_by_the_minute(simulate: Start) -> Non
     silent = simulate(limits={"rpm": 1, "retry_after": False})
     assert [post(silent).status_code for _ in range(2)] == [200, 429]
     assert not [name for name in post(silent).headers if "retry" in name]
+
+
+def test_requests_above_the_cap_are_refused_while_others_are_in_flight(simulate: Start) -> None:
+    sim = simulate(latency="1s", limits={"max_in_flight": 2})
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: post(sim).status_code, range(4)))
+    assert sorted(replies) == [200, 200, 429, 429]
+    assert post(sim).status_code == 200
+
+
+def test_a_wrong_wait_is_told(simulate: Start) -> None:
+    sim = simulate(limits={"rpm": 1, "fixed_wait": "1"})
+    assert post(sim).status_code == 200
+    refused = post(sim)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert "retry-after-ms" not in refused.headers
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+@pytest.mark.parametrize("wait", ["none", "0", "0.1", "1", "5", "100ms"])
+def test_refusals_that_no_limit_causes_tell_the_wait_they_are_given(simulate: Start, status: int, wait: str) -> None:
+    refused = post(simulate(faults=[f"status={status},retry-after={wait}"]))
+    told = {name: value for name, value in refused.headers.items() if "retry" in name}
+    sent = {"none": {}, "100ms": {"retry-after-ms": "100"}}.get(wait, {"retry-after": wait})
+    assert (refused.status_code, told) == (status, sent)
 
 
 def test_without_limits_no_limit_is_told(simulate: Start) -> None:

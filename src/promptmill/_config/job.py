@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from promptmill._config.document import Document, KeyPath
+from promptmill._config.outputs import input_that_takes_in, known_endings, sink_for
 from promptmill._config.problems import problems_of
 from promptmill._config.routes import HOW_ONLY, read_routes
 from promptmill._config.secret_fields import secret_paths
@@ -18,7 +19,7 @@ from promptmill._config.spec import TEMPLATE_KEYS, JobSpec, StopWhenSpec, Templa
 from promptmill._registry import Registry
 from promptmill._routing import Route
 from promptmill._template import InputTemplate
-from promptmill.errors import JobError, PluginError, Problem
+from promptmill.errors import JobError, Location, PluginError, Problem
 from promptmill.jsontext import JSON
 from promptmill.options import (
     BuildContext,
@@ -29,7 +30,7 @@ from promptmill.options import (
     SourceOptions,
 )
 
-_SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
+_SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
 _COMPRESSED: Final = (".gz", ".zst")
 
 
@@ -52,8 +53,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cache: Path | None
     workers: int
 
+    places: Mapping[str, Location]
+    """Where the templates stand in the job file, by their keys: ``prompt``, ``messages[0].content``, ..."""
     identity: JSON
     """What must be the same for a run to go on: everything that changes answers."""
+    where_only: Mapping[str, frozenset[str]]
+    """By provider: the members of its identity that only say where it is."""
     sink_names: tuple[str, ...]
     """A name for each sink that stays the same as long as its options do."""
 
@@ -101,6 +106,7 @@ class _Reader:
         retry = self._component("policy", ("retry",), spec.retry or {}, default="exponential")
         sinks = self._sinks(spec)
         self._refuse_one_target_twice(sinks)
+        self._refuse_own_outputs(spec, source, sinks)
         if self._problems:
             raise self._errors()
         return Job(
@@ -119,6 +125,7 @@ class _Reader:
             dedupe=spec.dedupe,
             cache=None if spec.cache is None else base_dir / spec.cache,
             workers=spec.workers,
+            places=self._places(template),
             identity={
                 "input": template.model_dump(mode="json", exclude={"keep"}, exclude_defaults=True),
                 "params": spec.params,
@@ -128,6 +135,7 @@ class _Reader:
                 },
                 "routes": _without_how(spec.routes),
             },
+            where_only={name: options.where_only for name, options in providers.items()},
             sink_names=_sink_names(spec, sinks),
         )
 
@@ -164,13 +172,25 @@ class _Reader:
                 self._problems.append(msgspec.structs.replace(problem, location=where))
             return None
 
+    def _places(self, template: TemplateSpec) -> dict[str, Location]:
+        keys = [name for name in ("prompt", "priority", "id", "keep") if getattr(template, name)]
+        keys += [f"messages[{at}].content" for at in range(len(template.messages or ()))]
+        keys += [f"tags[{at}]" for at in range(len(template.tags))]
+        return {key: self._document.locate(("input", *_key_path(key))) for key in keys}
+
     def _sinks(self, spec: JobSpec) -> tuple[Any, ...]:
         if spec.output is not None and spec.sinks is not None:
             where = self._document.locate(("output",), key=True)
             hint = "`output: x.jsonl` is short for `sinks: [{use: jsonl, path: x.jsonl}]`"
             self._problems.append(Problem("E0207", "`output` and `sinks` cannot both be given", where, hint))
         if spec.output is not None:
-            return (self._component("sink", ("output",), {"path": spec.output}, default=_sink_for(spec.output)),)
+            if (name := sink_for(spec.output)) is None:
+                where = self._document.locate(("output",))
+                message = f"no sink goes by the ending of {spec.output!r}"
+                hint = f"known are {known_endings()}; for others name the sink: `sinks: [{{use: jsonl, path: ...}}]`"
+                self._problems.append(Problem("E0206", message, where, hint))
+                return ()
+            return (self._component("sink", ("output",), {"path": spec.output}, default=name),)
         if spec.sinks is None:
             where = self._document.locate(())
             hint = "add `output: answers.jsonl`"
@@ -178,13 +198,32 @@ class _Reader:
         return tuple(self._component("sink", ("sinks", at), value) for at, value in enumerate(spec.sinks or ()))
 
     def _refuse_one_target_twice(self, sinks: tuple[SinkOptions | None, ...]) -> None:
-        seen: list[SinkOptions] = []
+        """Two sinks that would write into each other, however their path is written."""
+        seen: list[object] = []
         for at, sink in enumerate(sinks):
-            if sink is not None and sink in seen:
+            if sink is None:
+                continue
+            target: object = sink
+            if isinstance(path := getattr(sink, "path", None), str):
+                target = ((self._document.path.parent / path).resolve(), getattr(sink, "table", None))
+            if target in seen:
                 where = self._document.locate(("sinks", at))
                 self._problems.append(Problem("E0208", "two sinks are the same", where, "remove one of them"))
-            elif sink is not None:
-                seen.append(sink)
+            seen.append(target)
+
+    def _refuse_own_outputs(self, spec: JobSpec, source: SourceOptions | None, sinks: tuple[Any, ...]) -> None:
+        """A run that reads what it writes, or would the next time."""
+        inputs = getattr(source, "paths", ())
+        base_dir = self._document.path.parent
+        for at, sink in enumerate(sinks):
+            path = getattr(sink, "path", None)
+            if not isinstance(path, str):
+                continue
+            if (taken := input_that_takes_in(base_dir / path, inputs, base_dir)) is not None:
+                where = self._document.locate(("output",) if spec.output is not None else ("sinks", at, "path"))
+                is_input = "is the input itself" if taken == path else f"is one of the files of the input {taken!r}"
+                hint = "write to another path, or into another directory"
+                self._problems.append(Problem("E0211", f"the output {path!r} {is_input}", where, hint))
 
     def _component(
         self,
@@ -240,7 +279,9 @@ def _without_how(routes: list[dict[str, Any]] | None) -> JSON:
 
 def _sink_names(spec: JobSpec, sinks: tuple[SinkOptions, ...]) -> tuple[str, ...]:
     """Such as ``jsonl(path=answers.jsonl)``."""
-    kinds = [_sink_for(spec.output)] if spec.output is not None else [str(one.get("use")) for one in spec.sinks or ()]
+    kinds = (
+        [sink_for(spec.output) or ""] if spec.output is not None else [str(one.get("use")) for one in spec.sinks or ()]
+    )
     names = []
     for kind, sink in zip(kinds, sinks, strict=True):
         options = ", ".join(f"{key}={value}" for key, value in sorted(sink.identity().items()))
@@ -258,7 +299,3 @@ def _source_for(path: str) -> str:
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
     return _SUFFIXES.get(Path(name).suffix, "jsonl")
-
-
-def _sink_for(path: str) -> str:
-    return _SUFFIXES.get(Path(path.lower()).suffix, "jsonl")

@@ -78,7 +78,7 @@ class JobSpec(_Spec):
     providers: dict[str, Pluggable] = Field(min_length=1, description="Who answers: a name for each, and its options.")
     routes: list[dict[str, Any]] | None = Field(None, min_length=1, description="First match wins.")
     retry: Pluggable | None = Field(None, description="What to do after a failed attempt.")
-    output: str | None = Field(None, description="Short for one jsonl sink with this path.")
+    output: str | None = Field(None, description="Short for one sink with this path, chosen by its ending.")
     sinks: list[Pluggable] | None = Field(None, min_length=1, description="Where the results go.")
     order: Literal["completion", "input"] = Field("completion", description="The order of the results in the sinks.")
     dedupe: bool | None = Field(

@@ -58,6 +58,15 @@ class SinkState(msgspec.Struct, frozen=True):
     position: dict[str, JSON]
 
 
+class Rejection(msgspec.Struct, frozen=True):
+    """A result that a sink does not take."""
+
+    seq: int
+    index: int
+    id: str
+    reason: str
+
+
 class Store:
     """One connection that writes. Each writer has an epoch; a later one makes every write of an earlier one fail."""
 
@@ -135,6 +144,28 @@ class Store:
         query = "INSERT OR REPLACE INTO rejected SELECT ?, seq, ? FROM result WHERE idx = ? AND NOT superseded"
         with self._transaction() as run:
             run.execute(query, (sink, reason, index))
+
+    def rejections(self, sink: str) -> list[Rejection]:
+        """The rows a sink does not take, in the order of their commits."""
+        query = (
+            "SELECT seq, idx, id, reason FROM rejected JOIN result USING (seq) "
+            "WHERE sink = ? AND NOT superseded ORDER BY seq"
+        )
+        return [Rejection(*row) for row in self._rows(query, (sink,))]
+
+    def forgive(self, sink: str, seqs: Sequence[int], state: SinkState | None = None) -> None:
+        """Forget that a sink did not take these results; ``state`` is how far it has come with them."""
+        with self._transaction() as run:
+            run.executemany("DELETE FROM rejected WHERE sink = ? AND seq = ?", [(sink, seq) for seq in seqs])
+            if state is not None:
+                self._put_sink(run, state)
+
+    def count_behind(self, number: int, *, by_index: bool) -> int:
+        """Results that come after ``number``: the one of their commit, or the 1-based one of their row."""
+        query = "SELECT count(*) FROM result WHERE seq > ? AND NOT superseded"
+        if by_index:
+            query = "SELECT count(*) FROM result WHERE idx >= ? AND NOT superseded"
+        return int(self._rows(query, (number,))[0][0])
 
     def supersede_failed(self) -> int:
         """Make failed requests pending again, and all sinks start over without them. Returns how many there were."""

@@ -81,6 +81,7 @@ class _JobTally:
             job=self._job.name,
             rows=report.rows,
             bad_rows=report.bad_rows,
+            notes=report.notes,
             shared=self._shared,
             routes=tuple(self._route_plan(at, lanes) for at in range(len(self._routes))),
             providers=lanes,

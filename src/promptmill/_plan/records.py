@@ -135,4 +135,6 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetPlan | None
     deadline: DeadlinePlan | None
     prices: Edition | None
+    notes: list[str] = []
+    """What is worth saying about the input, for people."""
     assumed: dict[str, tuple[float, ...] | float | None]

@@ -11,7 +11,7 @@ import msgspec
 from promptmill.jsontext import JSON
 from promptmill.models import Message
 
-_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
+LINE_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
 
 # A path, never a host: the data of a row does not say where a request goes.
 _PATH: Final = re.compile(r"/(?:[\w.-]+/)*(chat/completions|responses|embeddings)")
@@ -37,7 +37,7 @@ class BatchLine(msgspec.Struct, frozen=True):
 
 def is_batch_line(columns: Mapping[str, JSON]) -> bool:
     """Whether a row has the four members of a batch line."""
-    return columns.keys() >= _KEYS and isinstance(columns["body"], dict)
+    return columns.keys() >= LINE_KEYS and isinstance(columns["body"], dict)
 
 
 def read_batch_line(columns: Mapping[str, JSON]) -> BatchLine:

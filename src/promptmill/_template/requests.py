@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from promptmill._template.batchline import BadLine, BatchLine, is_batch_line, read_batch_line, read_messages
+from promptmill._template.batchline import (
+    LINE_KEYS,
+    BadLine,
+    BatchLine,
+    is_batch_line,
+    read_batch_line,
+    read_messages,
+)
+from promptmill._template.body import own_columns, own_params
 from promptmill._template.field import BadTemplate, Columns, Field, RenderError
 from promptmill._template.limits import NullValue, Work, text_of
 from promptmill._template.sandbox import PromptEnvironment
@@ -31,7 +39,8 @@ class InputTemplate:
         priority: ``urgent``, ``normal``, ``bulk``, or a template that gives one.
         tags: templates; those that come out empty are dropped.
         keep: columns that go into ``meta``.
-        params: parameters of every request; a batch line has its own instead.
+        params: parameters of every request; a batch line has its own instead. Where the job has no templates, a row's
+            ``params``, ``model`` and other members of a request body are added to them and win.
 
     A null in a prompt is an error (``template_null``), in a tag it is an empty tag.
 
@@ -67,7 +76,7 @@ class InputTemplate:
         """The request of the row at the 0-based ``index``, or why there is none.
 
         Codes: ``template``, ``template_null``, ``missing_column``, ``bad_id``, ``bad_priority``, ``bad_messages``,
-        ``unsupported_url``, ``unsupported_method``.
+        ``bad_params``, ``unsupported_url``, ``unsupported_method``.
         """
         columns = row.columns
         work = Work()
@@ -83,8 +92,47 @@ class InputTemplate:
                 tags=self._tags_of(columns, work),
                 meta=self._meta_of(columns),
             )
-        except (BadLine, RenderError) as error:
+        except BadLine as error:
             return BadRow(error.code, error.message, row.origin)
+        except RenderError as error:
+            return BadRow(error.code, error.message, row.origin, error.key)
+
+    @property
+    def braced(self) -> frozenset[str]:
+        """Names in single braces in the messages."""
+        return frozenset[str]().union(*(field.braced for field in self._fields))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the messages are templates without any expression."""
+        return bool(self._fields) and all(field.is_constant for field in self._fields)
+
+    def kind_of(self, columns: Columns) -> tuple[bool, ...]:
+        """What, besides their names, decides what becomes of the columns of a row."""
+        has_messages = isinstance(columns.get("messages"), list)
+        return (columns.get("prompt") is None, has_messages, bool(columns.get("model")), is_batch_line(columns))
+
+    def unused(self, columns: Columns) -> frozenset[str]:
+        """The columns of a row that nothing uses."""
+        named = self._id or next((one for one in _ID_COLUMNS if one in columns), None)
+        rest = frozenset(columns).difference(self._keep, () if named is None else (named,))
+        if is_batch_line(columns):
+            rest -= LINE_KEYS
+        elif not self._messages:
+            rest -= own_columns(columns) | {"prompt" if columns.get("prompt") is not None else "messages"}
+        for field in (*(() if is_batch_line(columns) else self._fields), self._priority, *self._tags):
+            if field.columns is None:
+                return frozenset()
+            rest -= field.columns
+        return rest
+
+    def asking(self, columns: Columns) -> frozenset[str]:
+        """The columns of a row that are sent as parameters."""
+        return frozenset() if self._messages or is_batch_line(columns) else own_columns(columns)
+
+    @property
+    def _fields(self) -> list[Field]:
+        return [field for _, field in self._messages]
 
     def _line(self, columns: Columns, work: Work) -> BatchLine:
         if is_batch_line(columns):
@@ -93,6 +141,8 @@ class InputTemplate:
             messages = tuple([Message(role, field.render(columns, work)) for role, field in self._messages])
         else:
             messages = _default_messages(columns, work)
+            if own := own_params(columns):
+                return BatchLine("chat", messages, {**self._params, **own})
         return BatchLine("chat", messages, self._params)
 
     def _id_of(self, columns: Columns, index: int) -> str:

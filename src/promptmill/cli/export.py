@@ -21,17 +21,26 @@ def export(
     job: JobPath,
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - for stdout (lines only).")] = "-",
     form: Annotated[
-        str, typer.Option("--format", "-f", help="A sink such as jsonl, csv or parquet, or batch-output.")
-    ] = "jsonl",
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="A sink such as jsonl, csv or parquet, or batch-output; default: by the ending of the file.",
+        ),
+    ] = None,
 ) -> None:
     """Write all results a run has so far, from its journal. Calls nobody, also while the run goes on.
 
-    Example: promptmill export job.yaml --format csv --output answers.csv
+    \b
+    Examples:
+      promptmill export job.yaml --output answers.csv
+      promptmill export job.yaml --format batch-output > lines.jsonl
     """
     from promptmill import _export
     from promptmill._locations import run_directory
     from promptmill.errors import UsageError
 
+    form = form or ("jsonl" if output == "-" else _form_for(output))
     directory = run_directory(job)
     streams = {"jsonl": _export.records, _export.BATCH_OUTPUT: _export.batch_lines}
     if output == "-":
@@ -44,8 +53,24 @@ def export(
     else:
         import anyio
 
-        count = anyio.run(_export.export, directory, form, Path(output))
+        from promptmill.cli import warnings
+
+        with warnings.log_told():
+            count = anyio.run(_export.export, directory, form, Path(output))
         tell(f"wrote {count:,} results to {output}")
+
+
+def _form_for(output: str) -> str:
+    from promptmill._config.outputs import known_endings, sink_for
+    from promptmill.errors import UsageError
+
+    if (form := sink_for(output)) is None:
+        raise UsageError(
+            f"no format goes by the ending of {output!r}",
+            code="E0134",
+            hint=f"known are {known_endings()}; for others name it: --format jsonl",
+        )
+    return form
 
 
 def _to_stdout(lines: Iterator[bytes]) -> None:

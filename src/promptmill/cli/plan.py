@@ -35,6 +35,7 @@ def plan(
     import anyio
 
     from promptmill._plan import plan_job
+    from promptmill.cli import warnings
     from promptmill.errors import UsageError
     from promptmill.jsontext import encode
     from promptmill.options import parse_duration
@@ -47,7 +48,8 @@ def plan(
     async def main() -> JobPlan:
         return await plan_job(job, latency=seconds)
 
-    found = anyio.run(main)
+    with warnings.log_told():
+        found = anyio.run(main)
     if as_json:
         emit(encode(found).decode())
         return
@@ -58,6 +60,8 @@ def plan(
 def lines_of(found: JobPlan) -> Iterator[str]:
     """The plan for people."""
     yield f"{found.job}: {found.rows:,} rows, nothing was sent"
+    for note in found.notes:
+        yield f"note: {note}"
     for code, count in found.bad_rows.items():
         yield f"warning: {count:,} rows cannot be used ({code}); they would end as failed records"
     for name, provider in found.providers.items():

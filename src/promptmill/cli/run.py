@@ -79,6 +79,7 @@ async def _run(path: Path, settings: _Settings) -> int:
     from promptmill import _app, _watchdog
     from promptmill._garbage import seldom_collected
     from promptmill.cli import errors, progress, signals, summary, warnings
+    from promptmill.errors import RowRejected
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=settings.allow_code)
@@ -105,9 +106,10 @@ async def _run(path: Path, settings: _Settings) -> int:
     if not settings.quiet:
         for line in summary.lines_of(outcome.summary, outcome.tally):
             tell(line)
-        for sink in prepared.job.sinks:
-            tell(f"answers      {prepared.job.base_dir / str(getattr(sink, 'path', type(sink).__name__))}")
-    if outcome.rejected:
+        for sink, name in zip(prepared.job.sinks, prepared.job.sink_names, strict=True):
+            where = getattr(sink, "path", None)
+            tell(f"answers      {name if where is None else prepared.job.base_dir / str(where)}")
+    if outcome.rejected and not (outcome.stopped and outcome.stopped.code == RowRejected.default_code):
         tell(f"warning: {outcome.rejected} rows are not in every sink; `promptmill status {path}` names them")
     if settings.as_json:
         emit(encode(outcome.summary).decode())
@@ -120,8 +122,14 @@ async def _run(path: Path, settings: _Settings) -> int:
 
 def _tell_plan(plan: Plan, unknown: int) -> None:
     """Say what is special about this run before it starts."""
+    for note in plan.input.notes:
+        tell(f"note: {note}")
     for code, count in plan.input.bad_rows.items():
         tell(f"warning: {count} of {plan.input.rows} rows cannot be used ({code}); they end as failed records")
+        if code in plan.input.first_bad:
+            tell(f"  the first: {plan.input.first_bad[code]}")
+    for change in plan.moved:
+        tell(f"warning: changed since this run began: {change}; the run goes on there")
     if plan.added:
         change = "been added to" if plan.added > 0 else "gone from"
         tell(f"{abs(plan.added)} rows have {change} the input since this run began")

@@ -13,16 +13,19 @@ from promptmill.errors import StorageError
 from promptmill.files import DurableFile, rename
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
+from promptmill.sinks._altered import Altered
+from promptmill.sinks._probing import refuse_unwritable
 
 
 class AppendingSink(Sink):
     """Writes each group with one append, so that only whole records are ever behind the last position."""
 
-    header = b""
+    header: bytes = b""
     """What an empty file starts with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.altered = Altered(f"the output {str(path)!r}")
         self._file: DurableFile | None = None
         self._length = 0
 
@@ -34,6 +37,9 @@ class AppendingSink(Sink):
         """Refuse a file that is not empty (``position`` is None), is shorter than its position, or is being written
         by another process (E0610, E0611, E0702)."""
         await to_thread.run_sync(self._start, position)
+
+    async def probe(self, position: Position | None) -> None:
+        await to_thread.run_sync(self._probe, position)
 
     async def set_aside(self) -> str | None:
         """``answers.jsonl`` becomes ``answers.jsonl.1``, or the next free number."""
@@ -60,6 +66,11 @@ class AppendingSink(Sink):
         rename(self.path, free)
         return str(free)
 
+    def _probe(self, position: Position | None) -> None:
+        refuse_unwritable(self.path)
+        exists = self.path.exists()
+        self._refuse(position, self.path.stat().st_size if exists else 0)
+
     def _start(self, position: Position | None) -> None:
         length = _length_of(position, self.path)
         if length and not self.path.exists():
@@ -67,6 +78,14 @@ class AppendingSink(Sink):
         self._file = DurableFile.open(self.path)
         self._file.claim()
         size = self._file.size()
+        self._refuse(position, size)
+        if size > length:
+            self._file.truncate(length)
+        self._length = length
+
+    def _refuse(self, position: Position | None, size: int) -> None:
+        """Refuse a file of ``size`` bytes that is not as this run left it."""
+        length = _length_of(position, self.path)
         if position is None and size and not self._only_header(size):
             raise StorageError(
                 f"the output {str(self.path)!r} holds {size} bytes that are not of this run",
@@ -75,9 +94,6 @@ class AppendingSink(Sink):
             )
         if size < length:
             raise self._shorter(size, length)
-        if size > length:
-            self._file.truncate(length)
-        self._length = length
 
     def _only_header(self, size: int) -> bool:
         """Whether a run was killed between its first commit and the note of it: there is no result in the file."""

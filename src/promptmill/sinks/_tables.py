@@ -13,6 +13,7 @@ from anyio import to_thread
 from promptmill.errors import RowRejected, StorageError, UsageError
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
+from promptmill.sinks._altered import Altered
 from promptmill.sinks._columns import COLUMNS, Cell, Kind, flatten
 
 CHECKPOINT: Final = "promptmill_checkpoint"
@@ -58,6 +59,8 @@ class TableSink(Sink):
     mark: ClassVar[str] = "?"
     """What stands for a value in a statement."""
     begin: ClassVar[str] = "BEGIN"
+    nul: ClassVar[bool] = True
+    """Whether texts may have NUL characters in them."""
 
     def __init__(self, place: str, table: str, run_id: str, schema: str | None = None) -> None:
         for name in (table, *([] if schema is None else [schema])):
@@ -67,6 +70,7 @@ class TableSink(Sink):
                 )
         self.table = table
         self._place = place
+        self._altered = Altered(place)
         self._run_id = run_id
         self._schema = schema
         self._connection: Any = None
@@ -80,6 +84,9 @@ class TableSink(Sink):
                 what it has written is gone (E0611), or the database fails (E0613).
         """
         await to_thread.run_sync(self._start, position)
+
+    async def probe(self, position: Position | None) -> None:
+        await to_thread.run_sync(self._probe, position)
 
     async def write(self, results: Sequence[Result]) -> None:
         if results:
@@ -139,26 +146,55 @@ class TableSink(Sink):
         tables = {"results": self.named(self.table), "checkpoint": self.named(CHECKPOINT)}
         return statement.format(**tables).replace("?", self.mark)
 
+    def exists(self) -> bool:
+        """Whether there is a database, so that connecting would make none. Raises StorageError when none can be."""
+        return True
+
+    def _probe(self, position: Position | None) -> None:
+        reached, present = None, 0
+        if self.exists():
+            with self._naming():
+                connection = self.connect()
+                try:
+                    if found := self.columns_of(connection, self.table):
+                        _check_columns(self.table, self._place, found, self._types())
+                    reached = self._reached(connection) if self.columns_of(connection, CHECKPOINT) else None
+                    present = self._present(connection, position) if found else 0
+                finally:
+                    self._close(connection)
+        self._refuse(position, reached, present)
+
+    def _refuse(self, position: Position | None, reached: int | None, present: int) -> None:
+        """Refuse a table that is not as this run left it: it has come as far as ``reached``, and up to the position
+        ``present`` of its rows are there."""
+        at = _seq_of(position, self._place)
+        if position is None and reached is not None:
+            raise self._unknown(reached)
+        if at > min(reached or 0, present):
+            raise self._lost(at, min(reached or 0, present))
+
+    def _present(self, connection: Connection, position: Position | None) -> int:
+        query = self._sql("SELECT count(*) FROM {results} WHERE run_id = ? AND seq <= ?")
+        rows = connection.execute(query, (self._run_id, _seq_of(position, self._place))).fetchall()
+        return int(rows[0][0])
+
     def _start(self, position: Position | None) -> None:
         at = _seq_of(position, self._place)
         with self._naming():
             self._connection = connection = self.connect()
             with self._transaction(connection):
-                there = self._prepare(connection)
+                self._prepare(connection)
                 reached = self._reached(connection)
-                if position is None and reached is not None:
-                    raise self._unknown(reached)
-                if at and (not there or at > (reached or 0)):
-                    raise self._lost(at, reached or 0 if there else 0)
+                self._refuse(position, reached, self._present(connection, position))
                 if reached is not None and at < reached:
                     self._go_back(connection, at)
         self._seq = at
 
-    def _prepare(self, connection: Connection) -> bool:
-        """Make the tables that are absent, check those that are there. Returns whether that of the rows was."""
+    def _prepare(self, connection: Connection) -> None:
+        """Make the tables that are absent, check those that are there."""
         wanted = self._types()
         keys = {"run_id": self.types["text"], "table_name": self.types["text"], "seq": self.types["integer"]}
-        there = self._table(connection, self.table, wanted, _KEY)
+        self._table(connection, self.table, wanted, _KEY)
         self._table(connection, CHECKPOINT, keys, ("run_id", "table_name"))
         try:
             nothing = ", ".join(f"CAST(NULL AS {kind})" for kind in wanted.values())
@@ -169,17 +205,14 @@ class TableSink(Sink):
                 code="E0614",
                 hint=f"it needs the primary key ({', '.join(_KEY)}); name another table, and it will be made",
             ) from error
-        return there
 
-    def _table(self, connection: Connection, table: str, wanted: Mapping[str, str], key: Sequence[str]) -> bool:
-        found = self.columns_of(connection, table)
-        if found:
+    def _table(self, connection: Connection, table: str, wanted: Mapping[str, str], key: Sequence[str]) -> None:
+        if found := self.columns_of(connection, table):
             _check_columns(table, self._place, found, wanted)
-            return True
+            return
         columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
         primary = ", ".join(quoted(name) for name in key)
         connection.execute(f"CREATE TABLE IF NOT EXISTS {self.named(table)} ({columns}, PRIMARY KEY ({primary}))")
-        return False
 
     def _reached(self, connection: Connection) -> int | None:
         query = self._sql("SELECT seq FROM {checkpoint} WHERE run_id = ? AND table_name = ?")
@@ -199,7 +232,10 @@ class TableSink(Sink):
 
     def _write(self, results: Sequence[Result]) -> None:
         last = {result.id: result for result in results}  # a statement cannot change a row twice
-        rows = [[self._run_id, seq, *flatten(one)] for seq, one in enumerate(last.values(), start=self._seq + 1)]
+        rows = [
+            [self._run_id, seq, *flatten(one, self._altered, nul=self.nul)]
+            for seq, one in enumerate(last.values(), start=self._seq + 1)
+        ]
         connection = self._opened()
         with self._naming():
             try:

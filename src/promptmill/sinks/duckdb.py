@@ -13,6 +13,7 @@ from promptmill.files import make_directory
 from promptmill.hookspecs import hookimpl
 from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._columns import Kind
+from promptmill.sinks._probing import FilePath, refuse_unwritable
 from promptmill.sinks._tables import NAME, Connection, Row, TableSink, by_column
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class DuckdbSink(TableSink):
         self.path = path
         self._duckdb = _load_duckdb()
 
+    def exists(self) -> bool:
+        refuse_unwritable(self.path)
+        return self.path.exists()
+
     def connect(self) -> Connection:
         make_directory(self.path.parent)
         connection: Connection = self._duckdb.connect(str(self.path))
@@ -62,7 +67,7 @@ class DuckdbSink(TableSink):
 
 
 class DuckdbSinkOptions(SinkOptions):
-    path: str = Field(min_length=1, description="The file of the database, relative to the job file.")
+    path: FilePath = Field(min_length=1, description="The file of the database, relative to the job file.")
     table: str = Field("results", pattern=f"^{NAME}$", description="The table to write; it is made when absent.")
 
     def build(self, context: BuildContext) -> DuckdbSink:

@@ -19,8 +19,10 @@ from promptmill.hookspecs import hookimpl
 from promptmill.interfaces import Position, Sink
 from promptmill.models import Result
 from promptmill.options import BuildContext, SinkOptions
+from promptmill.sinks._altered import Altered
 from promptmill.sinks._columns import COLUMNS, Cell, flatten
 from promptmill.sinks._parts import PartFile
+from promptmill.sinks._probing import refuse_unwritable
 
 if TYPE_CHECKING:
     from promptmill.options import Register
@@ -49,6 +51,7 @@ class ParquetSink(Sink):
 
     def __init__(self, path: Path, *, rows_per_file: int = 50_000, run_id: str = "") -> None:
         self.path = path
+        self._altered = Altered(f"the output directory {str(path)!r}")
         self._rows_per_file = rows_per_file
         self._run_id = run_id
         self._arrow, self._parquet = _load_pyarrow()
@@ -62,6 +65,9 @@ class ParquetSink(Sink):
     async def start(self, position: Position | None) -> None:
         """Refuse a directory that is not empty (``position`` is None) or has lost parts (E0610, E0611)."""
         await to_thread.run_sync(self._start, position)
+
+    async def probe(self, position: Position | None) -> None:
+        await to_thread.run_sync(self._probe, position)
 
     async def set_aside(self) -> str | None:
         """``answers`` becomes ``answers.1``, or the next free number."""
@@ -85,15 +91,28 @@ class ParquetSink(Sink):
         if part is not None:
             await to_thread.run_sync(part.drop)
 
+    def _probe(self, position: Position | None) -> None:
+        refuse_unwritable(self.path, directory=True)
+        with _naming(self.path):
+            if position is None and self.path.exists():
+                self._refuse_content()
+            self._committed_parts(position)
+
+    def _committed_parts(self, position: Position | None) -> list[int]:
+        """The rows of each part that is committed. Raises StorageError when they are not what was written."""
+        count, rows = _counts_of(position, self.path)
+        parts = [self._rows_of(number, count, rows) for number in range(1, count + 1)]
+        if sum(parts) != rows:
+            raise self._lost(f"{sum(parts)} rows in {count} parts", count, rows)
+        return parts
+
     def _start(self, position: Position | None) -> None:
         with _naming(self.path):
             make_directory(self.path)
             if position is None:
                 self._refuse_content()
-            count, rows = _counts_of(position, self.path)
-            self._parts = [self._rows_of(number, count, rows) for number in range(1, count + 1)]
-            if sum(self._parts) != rows:
-                raise self._lost(f"{sum(self._parts)} rows in {count} parts", count, rows)
+            self._parts = self._committed_parts(position)
+            count = len(self._parts)
             for name, number in self._ours():
                 if number > count or name.endswith(".tmp"):
                     remove(self.path / name)
@@ -141,7 +160,7 @@ class ParquetSink(Sink):
         return str(free)
 
     def _write(self, results: Sequence[Result]) -> None:
-        rows = [flatten(result) for result in results]
+        rows = [flatten(result, self._altered) for result in results]
         with _naming(self.path):
             while rows:
                 taken, rows = rows[: self._space()], rows[self._space() :]

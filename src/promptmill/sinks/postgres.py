@@ -38,7 +38,7 @@ _COLUMNS: Final = (
 
 
 class PostgresSink(TableSink):
-    """``meta`` is jsonb. PostgreSQL cannot hold NUL characters: a row with one is rejected.
+    """``meta`` is jsonb. PostgreSQL cannot hold NUL characters: they are stored as U+FFFD, in an id they are refused.
 
     Args:
         dsn: the connection string, ``postgresql://...`` or ``host=... dbname=...``.
@@ -58,6 +58,7 @@ class PostgresSink(TableSink):
         "json": "jsonb",
     }
     mark = "%s"
+    nul = False
     begin = "BEGIN; SET LOCAL lock_timeout = '10s'"  # a lock held for longer is a failure, and tried again later
 
     def __init__(self, dsn: Secret, *, table: str = "results", run_id: str = "") -> None:

@@ -13,6 +13,7 @@ from promptmill.files import make_directory
 from promptmill.hookspecs import hookimpl
 from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._columns import Kind
+from promptmill.sinks._probing import FilePath, refuse_unwritable
 from promptmill.sinks._tables import NAME, Connection, Row, TableSink
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class SqliteSink(TableSink):
         super().__init__(f"the database {str(path)!r}", table, run_id)
         self.path = path
 
+    def exists(self) -> bool:
+        refuse_unwritable(self.path)
+        return self.path.exists()
+
     def connect(self) -> Connection:
         make_directory(self.path.parent)
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -58,7 +63,7 @@ class SqliteSink(TableSink):
 
 
 class SqliteSinkOptions(SinkOptions):
-    path: str = Field(min_length=1, description="The file of the database, relative to the job file.")
+    path: FilePath = Field(min_length=1, description="The file of the database, relative to the job file.")
     table: str = Field("results", pattern=f"^{NAME}$", description="The table to write; it is made when absent.")
 
     def build(self, context: BuildContext) -> SqliteSink:

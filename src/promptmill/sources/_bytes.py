@@ -24,6 +24,11 @@ _ZSTD_READ_BYTES: Final = 4096
 """Compressed bytes taken at once. A block of 4 bytes may stand for 128 KB, so this bounds the memory to 128 MB."""
 
 
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+"""Sources: RFC 1952, 2.3.1; RFC 8878, 3.1.1."""
+
+
 class ByteStream(Protocol):
     """What is read: a file, or a decompressor that looks like one."""
 
@@ -82,7 +87,7 @@ def _not_found(pattern: str, path: Path) -> InputError:
 
 @contextmanager
 def open_bytes(file: InputFile) -> Iterator[ByteStream]:
-    """Open a file for reading, decompressed by its ending (``.gz``, ``.zst``).
+    """Open a file for reading, decompressed by its first bytes (gzip, zstd), else by its ending (``.gz``, ``.zst``).
 
     Raises:
         InputError: it cannot be read (E0302), the compressed data is damaged (E0303), or the zstd package is missing
@@ -123,13 +128,14 @@ def content_hash(files: Sequence[InputFile]) -> str:
 
 
 def _opener(file: InputFile) -> ByteStream:
-    match file.path.suffix.lower():
-        case ".gz":
-            return gzip.open(file.path, "rb")
-        case ".zst":
-            return _open_zstd(file)
-        case _:
-            return file.path.open("rb")
+    with file.path.open("rb") as plain:
+        magic = plain.read(len(_ZSTD_MAGIC))
+    suffix = file.path.suffix.lower()
+    if magic.startswith(_GZIP_MAGIC) or suffix == ".gz":
+        return gzip.open(file.path, "rb")
+    if magic == _ZSTD_MAGIC or suffix == ".zst":
+        return _open_zstd(file)
+    return file.path.open("rb")
 
 
 if sys.version_info >= (3, 14):

@@ -1,4 +1,4 @@
-"""Bytes into lines: split on the newline byte and nothing else, with memory bounded whatever comes."""
+"""Bytes into lines: split on one byte and nothing else, with memory bounded whatever comes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import msgspec
 from promptmill.errors import InputError, Location
 from promptmill.models import BadRow, Origin
 from promptmill.sources._bytes import CHUNK_BYTES, ByteStream
+from promptmill.sources._encodings import refuse_other_encodings
 
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 """Longest line read by default: fault D2 of the reliability notes."""
 
-_UTF8_MARK: Final = b"\xef\xbb\xbf"
+UTF8_MARK: Final = b"\xef\xbb\xbf"
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -30,7 +31,12 @@ class Line(msgspec.Struct, frozen=True):
     length: int
 
 
-def split_lines(stream: ByteStream, name: str, limit: int = MAX_LINE_BYTES) -> Iterator[Line]:
+def line_end(head: bytes) -> bytes:
+    """What ends the lines of a file that begins with ``head``: a carriage return where there is no newline."""
+    return b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+
+
+def split_lines(stream: ByteStream, name: str, limit: int = MAX_LINE_BYTES, end_byte: bytes = b"\n") -> Iterator[Line]:
     """The lines of ``stream``. A UTF-8 byte order mark at the start is dropped (offsets count it).
 
     Raises:
@@ -40,20 +46,20 @@ def split_lines(stream: ByteStream, name: str, limit: int = MAX_LINE_BYTES) -> I
     kept: list[bytes] = []  # the pieces of a line still open, no more than the limit
     length = 0  # of the open line so far, kept or not
     chunk = stream.read(CHUNK_BYTES)
-    while 0 < len(chunk) < len(_UTF8_MARK) and (more := stream.read(CHUNK_BYTES)):
+    while 0 < len(chunk) < len(UTF8_MARK) and (more := stream.read(CHUNK_BYTES)):
         chunk += more
     if chunk.startswith(_UTF16_MARKS):
         raise InputError(
             f"the input {name!r} is UTF-16 or UTF-32 text; only UTF-8 is read",
             code="E0304",
-            hint=f"convert it: iconv -f UTF-16 -t UTF-8 {name} > converted",
+            hint=f"add `encoding: utf-16` to the input, or convert it: iconv -f UTF-16 -t UTF-8 {name} > converted",
             location=Location(file=name),
         )
-    if chunk.startswith(_UTF8_MARK):
-        chunk, offset = chunk[len(_UTF8_MARK) :], len(_UTF8_MARK)
+    if chunk.startswith(UTF8_MARK):
+        chunk, offset = chunk[len(UTF8_MARK) :], len(UTF8_MARK)
     while chunk:
         start = 0
-        while (end := chunk.find(b"\n", start)) >= 0:
+        while (end := chunk.find(end_byte, start)) >= 0:
             length += end - start
             kept.append(chunk[start:end])
             yield Line(b"".join(kept) if length <= limit else None, number, offset, length)
@@ -76,7 +82,12 @@ def too_long(line: Line, name: str, limit: int) -> BadRow:
 
 
 def not_utf8(error: UnicodeDecodeError, line: Line, name: str) -> BadRow:
-    """The row that stands for a line with bytes that are not UTF-8."""
+    """The row that stands for a line with bytes that are not UTF-8.
+
+    Raises:
+        InputError: the whole file is in another encoding (E0304).
+    """
+    refuse_other_encodings(error, name, line.number)
     return BadRow(
         "input_encoding",
         f"not UTF-8: byte 0x{error.object[error.start]:02x} at byte {line.offset + error.start} of the file",

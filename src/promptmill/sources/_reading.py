@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import sys
 import tempfile
 import threading
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -15,12 +17,15 @@ from typing import Any, ClassVar, Final
 
 import anyio
 from anyio import to_thread
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from promptmill.interfaces import Source
 from promptmill.models import BadRow, Row
 from promptmill.options import SourceOptions
-from promptmill.sources._bytes import CHUNK_BYTES, STDIN, ByteStream, InputFile, content_hash, find_files, open_bytes
+from promptmill.sources._bytes import CHUNK_BYTES, STDIN, InputFile, content_hash, find_files, open_bytes
+from promptmill.sources._encodings import Recoded
+from promptmill.sources._formats import refuse_other_formats
+from promptmill.sources._head import Peeked
 from promptmill.sources._lines import MAX_LINE_BYTES
 
 _GROUP_ROWS: Final = 512
@@ -34,15 +39,27 @@ Sized = tuple[Row | BadRow, int]
 class FileSource(Source):
     """Reads ``paths`` (names, globs, ``-``) one after the other. The files are chosen once, when it opens."""
 
-    def __init__(self, paths: Sequence[str], base_dir: Path) -> None:
+    def __init__(
+        self, paths: Sequence[str], base_dir: Path, *, max_line: int = MAX_LINE_BYTES, encoding: str | None = None
+    ) -> None:
+        self.max_line = max_line
+        self._encoding = encoding
         self._paths = tuple(paths)
         self._base_dir = base_dir
         self._files: list[InputFile] = []
         self._spool: Path | None = None
+        self._notes = Counter[str]()
 
     @abstractmethod
-    def parse(self, stream: ByteStream, name: str) -> Generator[Sized, None, None]:
+    def parse(self, stream: Peeked, name: str) -> Generator[Sized, None, None]:
         """The rows of one file. Called in worker threads."""
+
+    def note(self, what: str) -> None:
+        """Take note of something worth saying about a row; the same is said once, with the number of rows."""
+        self._notes[what] += 1
+
+    def notes(self) -> list[str]:
+        return [what if count == 1 else f"{what} ({count:,} times)" for what, count in self._notes.items()]
 
     async def aopen(self) -> None:
         """Find the files, and copy standard input to a temporary file, so that it can be read again.
@@ -70,13 +87,30 @@ class FileSource(Source):
                 yield group
 
     async def fingerprint(self) -> str:
-        """Hash of the decompressed content of all files; names and times do not count."""
-        return await to_thread.run_sync(content_hash, self._files)
+        """Hash of the decompressed content of all files, and how the job says it is to be read; names and times do not
+        count."""
+        content = await to_thread.run_sync(content_hash, self._files)
+        return " ".join([content, *self.ways()])
+
+    def ways(self) -> list[str]:
+        """What the job says of how the files are to be read: the same bytes may be other rows then."""
+        return [] if self._encoding is None else [codecs.lookup(self._encoding).name]
 
     def _read(self) -> Generator[Sized, None, None]:
+        self._notes.clear()
         for file in self._files:
             with open_bytes(file) as stream:
-                yield from self.parse(stream, file.name)
+                start = Peeked(stream)
+                refuse_other_formats(start.head, file.name, decoded=self._encoding is not None)
+                if self._encoding is not None:
+                    start = Peeked(Recoded(start, self._encoding, file.name))
+                rows = 0
+                for row in self.parse(start, file.name):
+                    rows += 1
+                    yield row
+                if not rows:
+                    what = "is empty" if start.whole and not start.head.strip() else "has no rows"
+                    self.note(f"the input {file.name!r} {what}")
 
     async def _spool_stdin(self) -> None:
         descriptor, name = await to_thread.run_sync(partial(tempfile.mkstemp, prefix="promptmill-stdin-"))
@@ -95,6 +129,20 @@ class FileSourceOptions(SourceOptions):
 
     path: str | list[str] = Field(description="A file, a glob, - for standard input, or a list of these.")
     max_line: int = Field(MAX_LINE_BYTES, ge=1, description="Longest row in bytes; longer ones become failed records.")
+
+    encoding: str | None = Field(None, description="The encoding, such as cp1252 or utf-16; default: UTF-8.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                known = codecs.lookup(value)
+            except LookupError:
+                raise ValueError(f"there is no encoding {value!r}; known are e.g. cp1252, utf-16, shift_jis") from None
+            if not known._is_text_encoding:
+                raise ValueError(f"{value!r} is no encoding of text")
+        return value
 
     @property
     def paths(self) -> list[str]:

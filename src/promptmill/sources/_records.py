@@ -6,12 +6,18 @@ open quote makes it take in the rest of the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 from promptmill.models import BadRow, Origin
 from promptmill.sources._lines import Line, not_utf8
+
+_QUOTE: Final = re.compile('"')
+_SPACED_QUOTE: Final = re.compile(' *"')
+"""Some programs write a space behind each comma: one before a quote is no part of the text."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -47,6 +53,7 @@ class _Building:
         self._name = name
         self._delimiter = delimiter
         self._limit = limit
+        self._opening = _QUOTE if delimiter == " " else _SPACED_QUOTE
         self._fields: list[str] = []
         self._parts: list[str] = []  # of the quoted field that is open
         self._length = 0
@@ -82,6 +89,7 @@ class _Building:
         line = text.removesuffix("\r")
         if not self.quoted and '"' not in line:
             self._fields = line.split(self._delimiter)
+            self._refuse_returns(line)
             return
         at = 0
         while at <= len(line):
@@ -92,16 +100,22 @@ class _Building:
                     return
                 self._parts.append(line[at:end])
                 at = self._after_quote(line, end + 1)
-            elif line.startswith('"', at):
+            elif opening := self._opening.match(line, at):
                 self.quoted = True
-                at += 1
+                at = opening.end()
             else:
                 end = line.find(self._delimiter, at)
                 end = len(line) if end < 0 else end
                 self._fields.append(line[at:end])
+                self._refuse_returns(line[at:end])
                 at = end + 1
         if self.quoted:
             self._parts.append(text[len(line) :] + "\n")
+
+    def _refuse_returns(self, text: str) -> None:
+        """A carriage return outside quotes ends a line in files of old Macs: two rows may be one here."""
+        if "\r" in text:
+            self._fail("input_csv", "has a carriage return outside quotes: the lines of the file end in different ways")
 
     def _after_quote(self, line: str, at: int) -> int:
         """Read on behind a quote inside a quoted field; returns where the next piece starts."""
@@ -111,6 +125,8 @@ class _Building:
         self.quoted = False
         self._fields.append("".join(self._parts))
         self._parts = []
+        if self._delimiter != " ":
+            at += len(line[at:]) - len(line[at:].lstrip(" "))
         if at < len(line) and not line.startswith(self._delimiter, at):
             self._fail("input_csv", f"has text behind a closing quote: {line[at : at + 20]!r}")
             return len(line) + 1

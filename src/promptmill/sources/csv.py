@@ -10,10 +10,13 @@ from pydantic import Field
 
 from promptmill.errors import InputError, Location
 from promptmill.hookspecs import hookimpl
-from promptmill.models import BadRow, Row
+from promptmill.models import BadRow, Result, Row
 from promptmill.options import BuildContext
-from promptmill.sources._bytes import ByteStream, suffix_of
-from promptmill.sources._lines import MAX_LINE_BYTES, split_lines
+from promptmill.sources._bytes import suffix_of
+from promptmill.sources._dialect import dialect_of
+from promptmill.sources._head import Peeked
+from promptmill.sources._layouts import refuse_json
+from promptmill.sources._lines import MAX_LINE_BYTES, UTF8_MARK, line_end, split_lines
 from promptmill.sources._reading import FileSource, FileSourceOptions, Sized
 from promptmill.sources._records import Record, split_records
 
@@ -22,36 +25,56 @@ if TYPE_CHECKING:
 
 _TAB_SUFFIX: Final = ".tsv"
 
+_OUR_HEADER: Final = ",".join(Result.__struct_fields__[:10]).encode() + b","
+"""How the header of our csv sink begins where it puts ``'`` before texts; with ``excel_safe: false`` it has quotes."""
+
 
 class CsvSource(FileSource):
     """Each file has a header of its own. Fields may be quoted with ``"`` and then hold delimiters, newlines and
-    doubled quotes. Blank lines between records are skipped; an empty field is an empty text.
+    doubled quotes. Blank lines between records are skipped; an empty field is an empty text. The ``'`` that our csv
+    sink puts before texts is taken off again.
 
     A record that cannot be read becomes a BadRow at its first line: ``input_csv`` (wrong number of fields, broken
     quotes), ``line_too_long`` or ``input_encoding``.
 
     Args:
-        delimiter: one character; None means a tab for ``.tsv`` files and a comma for others.
+        delimiter: one character; None means what the first records say, else a tab for ``.tsv`` files and a comma for
+            others.
         max_line: most bytes of one record.
     """
 
     def __init__(
-        self, paths: Sequence[str], base_dir: Path, *, delimiter: str | None = None, max_line: int = MAX_LINE_BYTES
+        self,
+        paths: Sequence[str],
+        base_dir: Path,
+        *,
+        delimiter: str | None = None,
+        max_line: int = MAX_LINE_BYTES,
+        encoding: str | None = None,
     ) -> None:
-        super().__init__(paths, base_dir)
+        super().__init__(paths, base_dir, max_line=max_line, encoding=encoding)
         self._delimiter = delimiter
-        self._max_line = max_line
 
-    def parse(self, stream: ByteStream, name: str) -> Generator[Sized, None, None]:
-        """Raises InputError for a header that cannot be read (E0305) or names a column twice (E0306)."""
-        delimiter = self._delimiter or ("\t" if suffix_of(name) == _TAB_SUFFIX else ",")
-        records = split_records(split_lines(stream, name, self._max_line), name, delimiter, self._max_line)
+    def ways(self) -> list[str]:
+        return [*super().ways(), *([] if self._delimiter is None else [repr(self._delimiter)])]
+
+    def parse(self, stream: Peeked, name: str) -> Generator[Sized, None, None]:
+        """Raises InputError for a header or a delimiter that cannot be read (E0305), a column named twice (E0306), or
+        a file of JSON (E0308)."""
+        refuse_json(stream.head, name)
+        dialect = dialect_of(stream, name, "\t" if suffix_of(name) == _TAB_SUFFIX else ",", self._delimiter)
+        if dialect.found:
+            self.note(f"{name}: the fields seem to be separated by {dialect.delimiter!r}; if not, set `delimiter`")
+        is_disarmed = stream.head.removeprefix(UTF8_MARK).startswith(_OUR_HEADER)
+        lines = split_lines(stream, name, self.max_line, line_end(stream.head))
+        if dialect.has_directive:
+            next(lines)
         header: list[str] | None = None
-        for record in records:
+        for record in split_records(lines, name, dialect.delimiter, self.max_line):
             if header is None:
                 header = _header_of(record, name)
             else:
-                yield _row_of(record, header), record.length
+                yield _row_of(record, header, is_disarmed), record.length
 
 
 def _header_of(record: Record, name: str) -> list[str]:
@@ -64,7 +87,7 @@ def _header_of(record: Record, name: str) -> list[str]:
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(
-            f"the header of {name!r} names the column {twice[0]!r} more than once",
+            f"the header of {name!r} names the column {twice[0]!r} more than once: {', '.join(map(repr, header[:20]))}",
             code="E0306",
             hint="give each column a name of its own in the first line of the file",
             location=place,
@@ -72,12 +95,14 @@ def _header_of(record: Record, name: str) -> list[str]:
     return header
 
 
-def _row_of(record: Record, header: list[str]) -> Row | BadRow:
+def _row_of(record: Record, header: list[str], is_disarmed: bool) -> Row | BadRow:
     fields = record.fields
     if isinstance(fields, BadRow):
         return fields
     if len(fields) != len(header):
         return BadRow("input_csv", f"the row has {len(fields)} fields, the header {len(header)}", record.origin)
+    if is_disarmed:
+        fields = [field.removeprefix("'") for field in fields]
     return Row(dict(zip(header, fields, strict=True)), record.origin)
 
 
@@ -89,11 +114,17 @@ class CsvSourceOptions(FileSourceOptions):
         min_length=1,
         max_length=1,
         pattern=r'^[^"\r\n]$',
-        description="What separates fields; default: a comma, in .tsv files a tab.",
+        description="What separates fields; default: what the first rows say, a comma or one of `; | tab`.",
     )
 
     def build(self, context: BuildContext) -> CsvSource:
-        return CsvSource(self.paths, context.base_dir, delimiter=self.delimiter, max_line=self.max_line)
+        return CsvSource(
+            self.paths,
+            context.base_dir,
+            delimiter=self.delimiter,
+            max_line=self.max_line,
+            encoding=self.encoding,
+        )
 
 
 @hookimpl

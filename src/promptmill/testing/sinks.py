@@ -153,6 +153,13 @@ class SinkContract(Contract):
         await self._run([result(text, id=str(number)) for number, text in enumerate(HOSTILE)])
         assert list(self.rows()) == [(str(number), text) for number, text in enumerate(HOSTILE)]
 
+    async def test_looking_first_changes_nothing(self) -> None:
+        await self.make_sink().probe(None)
+        position = await self._run([result("a", id="1")])
+        await self.make_sink().probe(position)
+        await self._run([result("b", id="2")], position=position)
+        assert list(self.rows()) == [("1", "a"), ("2", "b")]
+
     async def test_lone_surrogates_do_not_break_it(self) -> None:
         await self._run([result("half \ud83e of a pair", id="1"), result("b", id="2")])
         assert [row_id for row_id, _ in self.rows()] == ["1", "2"]

@@ -49,6 +49,7 @@ class OpenAIOptions(ProviderOptions):
     """Base of the options of this plugin's providers."""
 
     how_only = ProviderOptions.how_only | {"organization", "project", "http"}
+    where_only = frozenset({"base_url"})
 
     model: str = Field(min_length=1, description="The model that answers when a request names none.")
     base_url: Annotated[str, AfterValidator(normalised)] | None = Field(

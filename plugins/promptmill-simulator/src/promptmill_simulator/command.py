@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from promptmill.options import RegisterCommand
     from promptmill_simulator.options import SimulatorOptions
 
+AllowRemote = Annotated[bool, typer.Option("--allow-remote", help="Allow a host that other machines can reach.")]
+RetryAfter = Annotated[str | None, typer.Option(help="What limits tell instead of the true wait: 1, 0.5 or 250ms.")]
+Scripts = Annotated[
+    list[str] | None,
+    typer.Option(help='How batches go: "nth=1,ending=expired,done=0.5" or "errors=0.2,status=429".'),
+]
+
 
 def simulate(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
-    allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Allow a host that other machines can reach.")
-    ] = False,
+    allow_remote: AllowRemote = False,
     latency: Annotated[str, typer.Option(help="200ms, 200ms..1s or lognormal:2.5s,0.5 (median and sigma).")] = "0",
     tokens: Annotated[str, typer.Option(help="Length of answers: 100, 20..200 or lognormal:150,0.6.")] = "16..64",
     answers: Annotated[str, typer.Option(help="words, or echo to get the question back.")] = "words",
@@ -32,16 +37,15 @@ def simulate(
     model: Annotated[list[str] | None, typer.Option(help="A model there is; default: every name is one.")] = None,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute, for each model.")] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, for each model.")] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Requests at a time, for each model.")] = None,
     limit_kind: Annotated[str, typer.Option(help="bucket, bucket-empty, second, minute or window.")] = "bucket",
     burst: Annotated[float, typer.Option(help="Seconds of quota that may be used at once.")] = 60.0,
     charging: Annotated[str, typer.Option(help="reserve keeps a call's token charge, settle corrects it.")] = "reserve",
     no_limit_headers: Annotated[bool, typer.Option("--no-limit-headers", help="Tell no limit in headers.")] = False,
     no_retry_after: Annotated[bool, typer.Option("--no-retry-after", help="Refuse without telling a wait.")] = False,
+    retry_after: RetryAfter = None,
     fault: Annotated[list[str] | None, typer.Option(help='Such as "status=500,rate=0.1" or "reset,every=50".')] = None,
-    batch: Annotated[
-        list[str] | None,
-        typer.Option(help='How batches go: "nth=1,ending=expired,done=0.5" or "errors=0.2,status=429".'),
-    ] = None,
+    batch: Scripts = None,
     enqueued_tokens: Annotated[int | None, typer.Option(help="Input tokens in batches, for each model.")] = None,
     seed: Annotated[int, typer.Option(help="Answers, latencies and faults follow from it.")] = 0,
     api_key: Annotated[str | None, typer.Option(help="The key to ask for, a made-up one; default: any.")] = None,
@@ -58,7 +62,8 @@ def simulate(
     _check_host(host, allow_remote)
     provider = None if answers_from is None else {"use": answers_from, "options": _pairs(answers_option or [])}
     limits = {"rpm": rpm, "tpm": tpm, "kind": limit_kind, "burst": burst, "charging": charging}
-    limits |= {"headers": not no_limit_headers, "retry_after": not no_retry_after}
+    limits |= {"max_in_flight": max_in_flight}
+    limits |= {"headers": not no_limit_headers, "retry_after": not no_retry_after, "fixed_wait": retry_after}
     values = {
         "host": host,
         "port": port,

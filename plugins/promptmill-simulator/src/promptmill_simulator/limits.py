@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptmill.clock import Clock
 from promptmill.interfaces import Charging
 from promptmill_simulator.apierror import ApiError, Headers
 from promptmill_simulator.meters import METERS, LimitKind, Meter, Taken
+from promptmill_simulator.retry_after import RetryAfterField
 from promptmill_simulator.task import Task
 
 _SHORT: Final[Mapping[str, str]] = {"requests": "RPM", "tokens": "TPM"}
@@ -28,6 +29,7 @@ class RateLimits(BaseModel):
 
     rpm: float | None = Field(None, gt=0, description="Requests a minute.")
     tpm: float | None = Field(None, gt=0, description="Tokens a minute.")
+    max_in_flight: int | None = Field(None, ge=1, description="Requests at a time; one above that is refused at once.")
     kind: LimitKind = Field(
         "bucket",
         description="bucket refills evenly and starts full, bucket-empty starts empty, second holds one second's "
@@ -40,6 +42,17 @@ class RateLimits(BaseModel):
     count_refused: bool = Field(False, description="Whether a refused request uses up a request too.")
     headers: bool = Field(True, description="Whether replies tell limits in x-ratelimit-* headers.")
     retry_after: bool = Field(True, description="Whether a refusal says when to come back.")
+    fixed_wait: RetryAfterField | None = Field(
+        None, description="What every refusal says instead of the true wait: 1, 0.5 or 250ms."
+    )
+
+    @model_validator(mode="after")
+    def _one_hint(self) -> Self:
+        if self.fixed_wait is not None and not self.retry_after:
+            raise ValueError("a fixed Retry-After and none at all exclude each other; choose one")
+        if self.fixed_wait is not None and self.fixed_wait.form == "date":
+            raise ValueError("a fixed Retry-After is seconds or milliseconds, such as 1 or 250ms, not a date")
+        return self
 
 
 class Account:
@@ -48,15 +61,21 @@ class Account:
     def __init__(self, limits: RateLimits, now: float) -> None:
         meter = METERS[limits.kind]
         self._limits = limits
+        self._in_flight = 0
         self.requests = None if limits.rpm is None else meter(limits.rpm, limits.burst, now)
         self.tokens = None if limits.tpm is None else meter(limits.tpm, limits.burst, now)
 
     def admit(self, task: Task, now: float) -> Taken | None:
         """Take one request and the tokens of ``task``; return the tokens taken, for :meth:`settle`.
 
+        The request is in flight from then on, until :meth:`leave`.
+
         Raises:
             ApiError: 429, with nothing taken.
         """
+        if self._limits.max_in_flight is not None and self._in_flight >= self._limits.max_in_flight:
+            self._count_refused(now)
+            raise self._crowded(task, now)
         charge = float(max(task.max_output_tokens or 0, task.input_tokens))
         for dimension, meter, amount in (("requests", self.requests, 1.0), ("tokens", self.tokens, charge)):
             if meter is not None and meter.wait_for(amount, now) > 0:
@@ -64,7 +83,23 @@ class Account:
                 raise self._refusal(task, dimension, meter, amount, now)
         if self.requests is not None:
             self.requests.take(1.0, now)
+        self._in_flight += 1
         return None if self.tokens is None else self.tokens.take(charge, now)
+
+    def leave(self) -> None:
+        """An admitted request is in flight no more."""
+        self._in_flight -= 1
+
+    def _crowded(self, task: Task, now: float) -> ApiError:
+        # No one knows when a request will end: there is no true wait, only a fixed one.
+        headers = self.headers(now)
+        if self._limits.fixed_wait is not None:
+            headers += self._limits.fixed_wait.headers(0.0)
+        message = (
+            f"Too many concurrent requests for {task.model} in organization org-simulator: "
+            f"Limit {self._limits.max_in_flight}, Current {self._in_flight}."
+        )
+        return _too_many(message, "requests", headers)
 
     def settle(self, charged: Taken | None, used: int, now: float) -> None:
         """Correct the charge to what was used, where the limits say so."""
@@ -101,7 +136,10 @@ class Account:
         used = meter.capacity - meter.remaining(now)
         message = f"Rate limit reached {where}: Limit {meter.limit:.0f}, Used {used:.0f}, Requested {amount:.0f}."
         headers = self.headers(now)
-        if self._limits.retry_after:
+        if self._limits.fixed_wait is not None:
+            # No "try again in": a client that reads it would learn the true wait after all.
+            headers += self._limits.fixed_wait.headers(0.0)
+        elif self._limits.retry_after:
             message += f" Please try again in {go_duration(wait)}."
             headers += [
                 (b"retry-after", b"%d" % max(1, math.ceil(wait - 1e-6))),
@@ -116,7 +154,7 @@ class RateLimiter:
     def __init__(self, limits: RateLimits, clock: Clock) -> None:
         self._limits = limits
         self._accounts: dict[str, Account] = {}
-        self.active = limits.rpm is not None or limits.tpm is not None
+        self.active = any(limit is not None for limit in (limits.rpm, limits.tpm, limits.max_in_flight))
         self.now = clock.wall if METERS[limits.kind].by_wall else clock.now
         """The time to tell accounts: of the wall where minutes of the calendar count, else the monotonic one."""
 

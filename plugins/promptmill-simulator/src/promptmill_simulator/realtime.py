@@ -38,6 +38,15 @@ class Realtime(msgspec.Struct, frozen=True):
             raise
         account = self.limiter.account(task.model)
         charged = self._admit(account, task, request_id)
+        try:
+            return await self._admitted(operation, task, account, charged, request_id)
+        finally:
+            if account is not None:
+                account.leave()
+
+    async def _admitted(
+        self, operation: Operation, task: Task, account: Account | None, charged: Taken | None, request_id: str
+    ) -> tuple[Reply, FaultRule | None]:
         # What is left is told as of admission: a client takes it as what it may still send after this request.
         headers = [] if account is None else account.headers(self.limiter.now())
         fault = self.faults.choose(task.operation, task.prompt, key=task.digest)
