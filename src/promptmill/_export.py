@@ -10,6 +10,7 @@ import msgspec
 
 from promptmill._journal import DATABASE, Store
 from promptmill._registry import Registry
+from promptmill._statepaths import is_file
 from promptmill.errors import UsageError
 from promptmill.jsontext import JSON, BadJSON, decode, encode
 from promptmill.models import Result
@@ -57,7 +58,7 @@ async def export(directory: Path, sink_name: str, path: Path) -> int:
 
 
 def _rows(directory: Path) -> Iterator[tuple[int, bytes, bytes | None]]:
-    if not (directory / DATABASE).exists():
+    if not is_file(directory / DATABASE):
         raise UsageError(f"there is no run in {str(directory)!r}", code="E0130", hint="`promptmill run JOB` starts one")
     store = Store.read(directory / DATABASE)
     try:

@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from promptmill._config.document import Document, KeyPath
+from promptmill._config.naming import run_name
 from promptmill._config.problems import problems_of
 from promptmill._config.routes import HOW_ONLY, read_routes
 from promptmill._config.secret_fields import secret_paths
@@ -93,7 +94,7 @@ class _Reader:
             name: self._component("provider", ("providers", name), value) for name, value in spec.providers.items()
         }
         base_dir = self._document.path.parent
-        context = BuildContext(name=spec.name or self._document.path.stem, base_dir=base_dir)
+        context = BuildContext(name=run_name(self._document.path, spec.name), base_dir=base_dir)
         routes = read_routes(self._document, spec.routes, list(providers), self._registry, context, self._problems)
         source = self._source(spec.input)
         template = self._template(spec.input)
