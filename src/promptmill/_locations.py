@@ -20,3 +20,13 @@ def run_directory(job: Path) -> Path:
     data = Document.read(job).data
     name = data.get("name") if isinstance(data, dict) else None
     return state_directory(job.parent) / run_name(job, name)
+
+
+def input_paths(job: Path) -> list[str]:
+    """What a job file says its input is, as far as it says so. Raises JobError when it cannot be read."""
+    from promptmill._config.document import Document
+
+    data = Document.read(job).data
+    given = data.get("input") if isinstance(data, dict) else None
+    path = given.get("path") if isinstance(given, dict) else None
+    return [one for one in (path if isinstance(path, list) else [path]) if isinstance(one, str)]

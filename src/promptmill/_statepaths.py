@@ -131,8 +131,8 @@ def make_folder(path: Path) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder, which others are shut out of if it is below a state directory. Raises StorageError
-    when it is not ours."""
+    """Whether there is a folder. Raises StorageError when there is something below a state directory that is none, or
+    is not ours."""
     if not is_state(path):
         return path.is_dir()
     try:
@@ -143,12 +143,7 @@ def is_folder(path: Path) -> bool:
         descriptor = open_folder(path)
     except FileNotFoundError:
         return False
-    try:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:  # an older version made it, or a checkout did
-            with suppress(OSError):
-                os.fchmod(descriptor, FOLDER_MODE)
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)
     return True
 
 
@@ -188,7 +183,11 @@ def _opened_folder(path: Path, above: int | None) -> int:
             _check(path, os.stat(path.name, dir_fd=above, follow_symlinks=False), above, "folder")
         raise
     try:
-        _check(path, os.fstat(descriptor), above, "folder")
+        status = os.fstat(descriptor)
+        _check(path, status, above, "folder")
+        if status.st_mode & 0o077:  # an older version made it, or a checkout did
+            with suppress(OSError):
+                os.fchmod(descriptor, FOLDER_MODE)
     except BaseException:
         os.close(descriptor)
         raise

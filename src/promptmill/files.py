@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, Self
 
+from promptmill._lockholder import holder_of
 from promptmill._statepaths import is_folder, make_folder, open_file, open_folder, reached
 from promptmill.errors import RunLocked, StorageError
 
@@ -75,12 +76,17 @@ class DurableFile:
         Raises:
             RunLocked: another process has claimed it.
         """
-        if not _try_lock(self._descriptor):
-            raise RunLocked(
-                f"the output {str(self.path)!r} is being written by another process",
-                code="E0702",
-                hint="wait for it to end, or end it; two runs cannot write to one file",
-            )
+        if _try_lock(self._descriptor):
+            return
+        holder = holder_of(self._descriptor)
+        mode = os.fstat(self._descriptor).st_mode
+        if holder is not None and holder.is_another_user and not mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return  # whoever may read a file can lock it, and must not stop a run with it: they cannot write it
+        raise RunLocked(
+            f"the output {str(self.path)!r} is being written by {holder or 'another process'}",
+            code="E0702",
+            hint="wait for it to end, or end it; two runs cannot write to one file",
+        )
 
     def size(self) -> int:
         """Bytes in the file."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from promptmill._lockholder import holder_of
 from promptmill._statepaths import is_file, open_file
 from promptmill.errors import RunLocked, StorageError
 from promptmill.files import open_to_read, remove, rename
@@ -92,9 +93,16 @@ class RunLock:
             if attempt >= _LEAST_TRIES and (owner != before or _may_be_alive(owner)):
                 break
         raise RunLocked(
-            f"the run is in the hands of {self.owner() or 'another process'}; nothing was sent",
+            f"the run is in the hands of {self._holder(descriptor)}; nothing was sent",
             hint="wait for it, or look at it with `promptmill status`",
         )
+
+    def _holder(self, descriptor: int) -> str:
+        """The name beside the lock, and the process that has it, where that is another one."""
+        owner, holder = self.owner(), holder_of(descriptor)
+        if holder is None or (owner is not None and owner.pid == holder.pid):
+            return str(owner or "another process")
+        return str(holder)
 
     def owner(self) -> Owner | None:
         """Who wrote the name beside the lock last; it need not hold it any more."""

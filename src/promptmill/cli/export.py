@@ -29,10 +29,12 @@ def export(
     Example: promptmill export job.yaml --format csv --output answers.csv
     """
     from promptmill import _export
-    from promptmill._locations import run_directory
+    from promptmill._locations import input_paths, run_directory
+    from promptmill._readers import shut_out_others
     from promptmill.errors import UsageError
 
     directory = run_directory(job)
+    shut_out_others(input_paths(job), job.parent)
     streams = {"jsonl": _export.records, _export.BATCH_OUTPUT: _export.batch_lines}
     if output == "-":
         if form not in streams:
