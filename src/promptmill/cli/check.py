@@ -29,9 +29,12 @@ def check(
     import anyio
 
     from promptmill import _app
+    from promptmill.cli.keys import lines_about_keys
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(job, allow_code=allow_code)
+    for line in lines_about_keys(prepared.job, quiet=as_json):
+        tell(line)
     report = anyio.run(prepared.check)
     if as_json:
         emit(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
 from promptmill.errors import UsageError
 from promptmill.http import HttpSettings
-from promptmill.options import BuildContext, ProviderOptions, SecretRef
+from promptmill.options import BuildContext, KeyUse, ProviderOptions, SecretRef
 from promptmill.secrets import Secret
 from promptmill_openai.address import DEFAULT_BASE_URL, is_official, normalised
 from promptmill_openai.endpoint import Endpoint
+from promptmill_openai.way import described, doubts_about, ways_changed
 
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 BASE_URL_VARIABLE: Final = "OPENAI_BASE_URL"
@@ -86,9 +88,17 @@ class OpenAIOptions(ProviderOptions):
             clock=context.clock,
         )
 
+    def key_use(self, context: BuildContext) -> KeyUse | None:
+        base_url = self.base_url or _base_url_from_environment()
+        reference = self._reference(base_url, context)
+        if reference is None:
+            return None
+        return KeyUse(str(reference), described(base_url, self.http), tuple(self._doubts(reference, base_url, context)))
+
     def _key(self, base_url: str, context: BuildContext) -> Secret | None:
-        """The key for this server. The default key belongs to OpenAI and goes nowhere else."""
-        if context.planning or (self.api_key is None and not is_official(base_url)):
+        """The key for this server."""
+        reference = None if context.planning else self._reference(base_url, context)
+        if reference is None:
             return None
         if self.api_key is None and not os.environ.get(KEY_VARIABLE):
             raise UsageError(
@@ -96,7 +106,6 @@ class OpenAIOptions(ProviderOptions):
                 code="E0110",
                 hint=f"export {KEY_VARIABLE}=..., or name the key in the job with api_key: env:NAME or file:path",
             )
-        reference = self.api_key or SecretRef(f"env:{KEY_VARIABLE}")
         key = reference.resolve(context.base_dir)
         if not re.fullmatch(r"[\x21-\x7e]+", key.reveal()):
             raise UsageError(
@@ -105,6 +114,27 @@ class OpenAIOptions(ProviderOptions):
                 hint="check for blanks, line breaks and quotation marks that came along when it was copied",
             )
         return key
+
+    def _reference(self, base_url: str, context: BuildContext) -> SecretRef | None:
+        """The key that is sent. The default key belongs to OpenAI: it goes nowhere else, and not by a way that the job
+        chose. Raises UsageError."""
+        if self.api_key is not None:
+            return self.api_key
+        if not is_official(base_url):
+            return None
+        if changed := ways_changed(self.http):
+            raise UsageError(
+                f"the provider {context.name!r} names no key and changes the way to {base_url!r} "
+                f"({', '.join(f'http.{one}' for one in changed)}): {KEY_VARIABLE} is not sent by it",
+                code="E0116",
+                hint=f"if you trust that way with your key, say so in the job: api_key: env:{KEY_VARIABLE}",
+            )
+        return SecretRef(f"env:{KEY_VARIABLE}")
+
+    def _doubts(self, reference: SecretRef, base_url: str, context: BuildContext) -> Iterator[str]:
+        yield from doubts_about(base_url, self.http)
+        if reference.is_open_to_others(context.base_dir):
+            yield f"other users can read {reference}"
 
 
 def _base_url_from_environment() -> str:
