@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar
 
@@ -282,9 +282,9 @@ class ProviderOptions(Options[Provider]):
         (), description="Keys or deployments of the same model that share the work: what each has of its own."
     )
 
-    def key_use(self, context: BuildContext) -> KeyUse | None:  # noqa: ARG002 - the default knows of no key
-        """Which key calls send and where; None: none. Fetches no secret. Raises UsageError: the job has to name it."""
-        return None
+    def key_uses(self, context: BuildContext) -> Sequence[KeyUse]:  # noqa: ARG002 - the default knows of no key
+        """Which keys calls send and where. Fetches no secret. Raises UsageError: the job has to name one."""
+        return ()
 
     def members(self) -> list[Self]:
         """The options of each key of the pool; these alone when there is no pool.

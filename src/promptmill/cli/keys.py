@@ -21,9 +21,9 @@ def lines_about_keys(job: Job, *, quiet: bool = False) -> Iterator[str]:
     users: dict[KeyUse, list[str]] = {}
     for name, provider in job.providers.items():
         for member in provider.members():
-            use = member.key_use(BuildContext(name=name, base_dir=job.base_dir))
-            if use is not None and name not in users.setdefault(use, []):
-                users[use].append(name)
+            for use in member.key_uses(BuildContext(name=name, base_dir=job.base_dir)):
+                if name not in users.setdefault(use, []):
+                    users[use].append(name)
     for use, names in users.items():
         if not quiet:
             yield f"key          {use.reference} goes to {use.server} ({', '.join(names)})"
