@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,8 @@ def export(
     else:
         import anyio
 
-        count = anyio.run(_export.export, directory, form, Path(output))
+        with _export.unfinished(Path(output)) as part:
+            count = anyio.run(_export.export, directory, form, part)
         tell(f"wrote {count:,} results to {output}")
 
 
@@ -59,14 +61,21 @@ def _to_stdout(lines: Iterator[bytes]) -> None:
 
 
 def _to_file(path: Path, lines: Iterator[bytes]) -> int:
+    import os
+
+    from promptmill._export import unfinished
     from promptmill.errors import UsageError
 
     count = 0
     try:
-        with path.open("xb") as file:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        with unfinished(path) as part, part.open("xb") as file:
             for line in lines:
                 file.write(line)
                 count += 1
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}", code="E0132") from error
     return count
