@@ -119,3 +119,26 @@ def test_a_killed_export_leaves_nothing_under_its_name(desk: Any, form: str) -> 
     again = desk.run("export", "job.yaml", "-f", form, "-o", out)
     assert again.code == 0, again.err
     assert out.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+@pytest.mark.parametrize("limit", [16, 20, 22, 24, 26, 28, 32])
+@pytest.mark.parametrize("sinks", [1, 4])
+def test_few_open_files_are_enough_or_refused_at_once(desk: Any, sim: Any, limit: int, sinks: int) -> None:
+    import resource
+
+    desk.prompts(60)
+    more = [{"use": "sqlite", "path": f"out{number}.sqlite"} for number in range(1, sinks)]
+    desk.write(
+        output=None, sinks=[{"use": "jsonl", "path": "answers.jsonl"}, *more], provider={"max_concurrency": None}
+    )
+    command = ["run", "job.yaml", "--json"]
+    started = time.monotonic()
+    done = desk.run(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+    assert time.monotonic() - started < 15
+    if done.code == 0:
+        assert len(desk.records()) == 60
+    else:
+        assert done.code in (2, 6), done.err
+        assert "error[E" in done.err
+        assert sim.ledger()["requests"] == 0
