@@ -84,7 +84,9 @@ def test_arithmetic_of_common_sizes_works(desk: Any) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize(("arguments", "code"), [(["run", "job.yaml"], 0), (["check", "gone.yaml"], 2)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["run", "job.yaml"], 0), (["check", "gone.yaml"], 2), (["nosuch"], 2), (["run"], 2)]
+)
 def test_a_full_stderr_does_not_change_the_exit_code(desk: Any, arguments: list[str], code: int) -> None:
     desk.prompts(2)
     desk.write()
