@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 
 from promptmill._descriptors import MOST_FILES, allow_more, most_connections
+from promptmill.errors import UsageError
 
 if sys.platform == "win32":
     pytest.skip("there is no such limit", allow_module_level=True)
@@ -16,13 +18,22 @@ import resource
 
 @pytest.mark.parametrize(
     ("limit", "connections"),
-    [(64, 16), (128, 64), (1024, 960), (2, 1), (resource.RLIM_INFINITY, None)],
+    [(64, 16), (128, 64), (1024, 960), (28, 4), (resource.RLIM_INFINITY, None)],
 )
 def test_the_limit_leaves_room_for_everything_else(
     limit: int, connections: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(os, "listdir", lambda _: ["one"] * 20)
     assert most_connections() == connections
+
+
+def test_a_limit_that_leaves_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (24, 24))
+    monkeypatch.setattr(os, "listdir", lambda _: ["one"] * 20)
+    with pytest.raises(UsageError, match="24 files") as caught:
+        most_connections()
+    assert (caught.value.code, caught.value.exit_code) == ("E0117", 2)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from promptmill._resume import Plan, plan
 from promptmill._routing import Router
 from promptmill._run import Run, new_run_id
 from promptmill._shelf import JournalShelf, open_shelf
+from promptmill._statepaths import is_file
 from promptmill._twins import Twins
 from promptmill._work import Pricer
 from promptmill.clock import Clock, SystemClock
@@ -127,7 +128,7 @@ class PreparedJob:
                     await sink.set_aside()
             if orders.retry_failed:
                 await journal.ask(Store.supersede_failed)
-            shelf = await open_shelf(journal)
+            shelf = await open_shelf(journal, run_id)
             if has_budget(self.job):
                 await refuse_unknown_costs(self.job, self._input, self._context("prices"))
             todo = await plan(journal, self._input, self.job.identity, shelf, self.job.where_only)
@@ -178,7 +179,7 @@ class PreparedJob:
     def _refuse_to_forget(self, directory: Path) -> None:
         """A run that is set aside is never looked at again, and what is in its batches would be paid for nothing."""
         count = 0
-        if not (directory / DATABASE).exists():
+        if not is_file(directory / DATABASE):
             return
         with suppress(StorageError):  # starting over is the way out of a journal that cannot be read
             count = _open_batches(directory / DATABASE)

@@ -13,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 
 from promptmill._journal import prompt_digest
 from promptmill.errors import StorageError
+from promptmill.files import make_place
 from promptmill.interfaces import Observer, Opened
 from promptmill.jsontext import JSON, encode
 from promptmill.models import Request, Result
@@ -73,7 +74,7 @@ class ResponseCache(Opened, Observer):
             raise StorageError(f"the cache {str(self._path)!r} failed: {error}", code="E0643") from error
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_place(self._path)
         self._connection = sqlite3.connect(
             self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +14,9 @@ from pydantic import ValidationError
 
 from promptmill._journal import DATABASE, Store
 from promptmill._registry import Registry
+from promptmill._statepaths import is_file
 from promptmill.errors import UsageError
+from promptmill.files import rename
 from promptmill.jsontext import JSON, BadJSON, decode, encode
 from promptmill.models import Result
 from promptmill.options import BuildContext, SinkOptions
@@ -34,6 +39,31 @@ def records(directory: Path) -> Iterator[bytes]:
     """Every result as a line of the jsonl sink."""
     for _, record, _ in _rows(directory):
         yield record + b"\n"
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """Another name to write to, which becomes ``path`` when all is written: what is there under it is whole.
+
+    A path with something in it stays itself: whoever writes it refuses it, or adds to it in one step.
+    """
+    if path.is_symlink() or (path.exists() and not _is_empty(path)):
+        yield path
+        return
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        rename(part, path)
+    except BaseException:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _is_empty(path: Path) -> bool:
+    return not any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size == 0
 
 
 async def export(directory: Path, sink_name: str, path: Path) -> int:
@@ -79,7 +109,7 @@ def _options_for(sink_name: str, path: Path) -> SinkOptions:
 
 
 def _rows(directory: Path) -> Iterator[tuple[int, bytes, bytes | None]]:
-    if not (directory / DATABASE).exists():
+    if not is_file(directory / DATABASE):
         raise UsageError(f"there is no run in {str(directory)!r}", code="E0130", hint="`promptmill run JOB` starts one")
     store = Store.read(directory / DATABASE)
     try:

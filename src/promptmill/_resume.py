@@ -15,6 +15,7 @@ from promptmill._shelf import JournalShelf
 from promptmill.errors import InputError, JobError, Problem
 from promptmill.jsontext import JSON
 from promptmill.models import BadRow, Request
+from promptmill.secrets import names_a_secret
 
 MOST_DIFFERENCES: Final = 10
 
@@ -181,7 +182,8 @@ def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
         for key in sorted({*before, *now}):
             yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
     elif before != now:
-        yield f"{path}: {_shown(before)} -> {_shown(now)}"
+        hidden = any(map(names_a_secret, path.split(".")))
+        yield f"{path}: (not shown)" if hidden else f"{path}: {_shown(before)} -> {_shown(now)}"
 
 
 def _shown(value: Any) -> str:

@@ -8,10 +8,10 @@ from typing import Final
 
 from anyio import to_thread
 
-from promptmill._batching import Book, Item, OpenShard, ShardItems, clear_shard, tag_of_file, wire_path
+from promptmill._batching import Book, Item, OpenShard, ShardItems, clear_files, clear_shard, shards_in, wire_path
 from promptmill._journal import Journal, ShardRecord, ShardState, Store
 from promptmill.batch import Shard
-from promptmill.files import make_directory, remove
+from promptmill.files import make_directory
 
 DIRECTORY: Final = "run/shards"
 """Below the directory of a run, among the files that are set aside together."""
@@ -80,8 +80,9 @@ class JournalBook:
         await self._journal.ask(lambda store: store.put_shard(record))
 
 
-async def open_shelf(journal: Journal) -> JournalShelf:
-    """Look at what earlier processes left. Shards that nobody has heard of, or that hold nothing new, are deleted.
+async def open_shelf(journal: Journal, run_id: str) -> JournalShelf:
+    """Look at what earlier processes left of the run. Shards that nobody has heard of, or that hold nothing new, are
+    deleted; what is named otherwise is none of ours, and left where it is.
 
     Raises:
         StorageError: a shard's requests cannot be read.
@@ -89,7 +90,7 @@ async def open_shelf(journal: Journal) -> JournalShelf:
     left = [one for one in await journal.ask(Store.shards) if one.is_open]
     # Only what is in a batch may have a result that nobody must count again; a million rows take half a second.
     done = await journal.ask(_finished) if left else bytearray()
-    shards = await to_thread.run_sync(_read_all, journal.directory / DIRECTORY, left, done)
+    shards = await to_thread.run_sync(_read_all, journal.directory / DIRECTORY, run_id, left, done)
     book = {record.provider: JournalBook(journal, record.provider) for record, _ in shards}
     for record, shard in shards:
         if not shard.pending:
@@ -116,22 +117,14 @@ def _finished(store: Store) -> bytearray:
     return done
 
 
-def _read_all(directory: Path, records: Sequence[ShardRecord], done: bytearray) -> list[tuple[ShardRecord, OpenShard]]:
+def _read_all(
+    directory: Path, run_id: str, records: Sequence[ShardRecord], done: bytearray
+) -> list[tuple[ShardRecord, OpenShard]]:
     make_directory(directory)
     known = {record.tag for record in records}
-    for path in directory.iterdir():
-        if tag_of_file(path) not in known:
-            _remove(path)
+    for tag in shards_in(directory, run_id) - known:
+        clear_files(directory, tag)
     return [(record, _open_shard(directory, record, done)) for record in records]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        for one in path.iterdir():
-            remove(one)
-        path.rmdir()
-    else:
-        remove(path)
 
 
 def _open_shard(directory: Path, record: ShardRecord, done: bytearray) -> OpenShard:

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from promptmill._journal import DATABASE, RunLock, ShardRecord, Store
+from promptmill._statepaths import is_file, is_folder, names_in
 from promptmill.errors import UsageError
 
 State = Literal["running", "finished", "unfinished"]
@@ -54,7 +55,7 @@ def run_status(directory: Path) -> RunStatus:
         UsageError: there is no run.
         StorageError: its journal cannot be read.
     """
-    if not (directory / DATABASE).exists():
+    if not is_file(directory / DATABASE):
         raise UsageError(f"there is no run in {str(directory)!r}", code="E0130", hint="`promptmill run JOB` starts one")
     lock = RunLock(directory / "lock")
     owner = lock.owner()
@@ -103,6 +104,5 @@ def _batches(store: Store) -> list[BatchesStatus]:
 
 def runs_in(state_directory: Path) -> list[RunStatus]:
     """The runs kept under ``state_directory``, by name."""
-    if not state_directory.is_dir():
-        return []
-    return [run_status(one) for one in sorted(state_directory.iterdir()) if (one / DATABASE).exists()]
+    found = [state_directory / name for name in names_in(state_directory)]
+    return [run_status(one) for one in found if is_folder(one) and is_file(one / DATABASE)]

@@ -2,7 +2,7 @@
 
 A power cut may lose whatever was not synced, so each operation is one function or method of this module: easy to
 read, and one place to make each of them fail in a test. All of it blocks: call it in a worker thread. Errors of the
-system become :class:`StorageError` naming the path.
+system become :class:`StorageError` naming the path. What belongs to a run is opened without following links.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import IO, Final, Self
 
+from promptmill._lockholder import holder_of
+from promptmill._statepaths import is_folder, make_folder, open_file, open_folder, reached
 from promptmill.errors import RunLocked, StorageError
 
 GROWTH_BYTES: Final = 256 * 1024
@@ -54,14 +56,10 @@ class DurableFile:
             make_directory(path.parent)
             # Not blocking, or a pipe nobody reads would hold us up for ever.
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY | getattr(os, "O_NONBLOCK", 0)
-            descriptor = os.open(path, flags, 0o666)
+            descriptor = open_file(path, flags)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StorageError(
-                    f"{str(path)!r} is not a regular file: its content could not be recovered after a crash",
-                    code="E0612",
-                    hint="write to a file, and copy it from there when the run is over",
-                )
+                raise _not_regular(path)
             if synced:
                 fsync_dir(path.parent)
         except BaseException:
@@ -78,12 +76,17 @@ class DurableFile:
         Raises:
             RunLocked: another process has claimed it.
         """
-        if not _try_lock(self._descriptor):
-            raise RunLocked(
-                f"the output {str(self.path)!r} is being written by another process",
-                code="E0702",
-                hint="wait for it to end, or end it; two runs cannot write to one file",
-            )
+        if _try_lock(self._descriptor):
+            return
+        holder = holder_of(self._descriptor)
+        mode = os.fstat(self._descriptor).st_mode
+        if holder is not None and holder.is_another_user and not mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return  # whoever may read a file can lock it, and must not stop a run with it: they cannot write it
+        raise RunLocked(
+            f"the output {str(self.path)!r} is being written by {holder or 'another process'}",
+            code="E0702",
+            hint="wait for it to end, or end it; two runs cannot write to one file",
+        )
 
     def size(self) -> int:
         """Bytes in the file."""
@@ -208,8 +211,12 @@ def rename(source: Path, target: Path) -> None:
     Raises:
         StorageError: the system refuses.
     """
-    with _naming(target, "put in place", "E0604"):
-        os.replace(source, target)  # noqa: PTH105 - the durable operations call the system by its own names
+    with (
+        _naming(target, "put in place", "E0604"),
+        reached(source) as (old, old_folder),
+        reached(target) as (new, new_folder),
+    ):
+        os.replace(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
     fsync_dir(target.parent)
 
 
@@ -221,7 +228,7 @@ def fsync_dir(path: Path) -> None:
     """
     if sys.platform != "win32":
         with _naming(path, "synced to disk", "E0603"):
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = open_folder(path)
             try:
                 os.fsync(descriptor)
             finally:
@@ -234,8 +241,30 @@ def remove(path: Path) -> None:
     Raises:
         StorageError: the system refuses.
     """
-    with _naming(path, "deleted", "E0604"), suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - the durable operations call the system by its own names
+    with _naming(path, "deleted", "E0604"), suppress(FileNotFoundError), reached(path) as (name, folder):
+        os.unlink(name, dir_fd=folder)
+
+
+def make_place(path: Path) -> None:
+    """Make the directory of a file that a library opens by its path, such as a database.
+
+    Raises:
+        StorageError: the system refuses, or something is there that is no regular file: opening it might never end.
+    """
+    make_directory(path.parent)
+    with _naming(path, "looked at", "E0601"), suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - by the system's own name, as the others
+            raise _not_regular(path)
+
+
+def remove_directory(path: Path) -> None:
+    """Delete an empty directory; after a power cut it may be there again.
+
+    Raises:
+        StorageError: the system refuses, as when something is in it.
+    """
+    with _naming(path, "deleted", "E0604"), reached(path) as (name, folder):
+        os.rmdir(name, dir_fd=folder)
 
 
 def make_directory(path: Path) -> None:
@@ -244,11 +273,23 @@ def make_directory(path: Path) -> None:
     Raises:
         StorageError: the system refuses.
     """
-    if not path.is_dir():
+    with _naming(path, "looked at", "E0601"):
+        found = is_folder(path)
+    if not found:
         make_directory(path.parent)
         with _naming(path, "made", "E0601"), suppress(FileExistsError):
-            os.mkdir(path)  # noqa: PTH102
+            make_folder(path)
         fsync_dir(path.parent)
+
+
+def open_to_read(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes. One of a run's own, such as that of a batch, is never reached through a link.
+
+    Raises:
+        StorageError: it is a run's own, and not what this program made.
+        OSError: the system refuses.
+    """
+    return os.fdopen(open_file(path, os.O_RDONLY | _BINARY), "rb")
 
 
 if sys.platform == "win32":
@@ -287,6 +328,14 @@ def _naming(path: Path, verb: str, code: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise _refusal(path, verb, code, error) from error
+
+
+def _not_regular(path: Path) -> StorageError:
+    return StorageError(
+        f"{str(path)!r} is not a regular file: its content could not be recovered after a crash",
+        code="E0612",
+        hint="write to a file, and copy it from there when the run is over",
+    )
 
 
 def _refusal(path: Path, verb: str, code: str, error: OSError) -> StorageError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar
 
@@ -104,6 +104,15 @@ class SecretRef:
     def __hash__(self) -> int:
         return hash(repr(self))
 
+    def is_open_to_others(self, base_dir: Path) -> bool:
+        """Whether it is a file that other users can read. Windows is not asked: its files have no modes."""
+        if self._kind != "file" or os.name == "nt":
+            return False
+        try:
+            return bool((base_dir / Path(self._target).expanduser()).stat().st_mode & 0o077)
+        except (OSError, ValueError, RuntimeError):
+            return False
+
     def resolve(self, base_dir: Path) -> Secret:
         """Fetch the secret. Relative paths are relative to ``base_dir``.
 
@@ -153,6 +162,17 @@ class SecretRef:
             "pattern": f"^(env:{_ENV_NAME}|file:.+)$",
             "description": "A reference to a secret: env:NAME or file:path.",
         }
+
+
+class KeyUse(msgspec.Struct, frozen=True):
+    """A key of a provider, and where it goes. Nothing here is a secret."""
+
+    reference: str
+    """Where it comes from, such as ``env:NAME``."""
+    server: str
+    """Where it goes, in words that follow "goes to"."""
+    doubts: tuple[str, ...] = ()
+    """What the user is warned of."""
 
 
 class BuildContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,6 +284,10 @@ class ProviderOptions(Options[Provider]):
     pool: tuple[dict[str, Any], ...] = Field(
         (), description="Keys or deployments of the same model that share the work: what each has of its own."
     )
+
+    def key_uses(self, context: BuildContext) -> Sequence[KeyUse]:  # noqa: ARG002 - the default knows of no key
+        """Which keys calls send and where. Fetches no secret. Raises UsageError: the job has to name one."""
+        return ()
 
     def members(self) -> list[Self]:
         """The options of each key of the pool; these alone when there is no pool.

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from promptmill import jsontext
 from promptmill._batch_lane import BatchLaneSpec
-from promptmill._batching import Book, Item, OpenShard, ShardItems, tag_of_file
+from promptmill._batching import Book, Item, OpenShard, ShardItems, clear_files, shards_in
 from promptmill._batching.desk import SETTLE_S
 from promptmill._budget import Budget, worst_input_tokens
 from promptmill._engine import Engine
@@ -423,9 +423,8 @@ class World:
         for tag, (shard, state, _) in self.records.items():
             if tag not in known and state in ("submitting", "submitted"):
                 self.records[tag] = (shard, "collected", None)
-        for path in self.directory.iterdir():
-            if tag_of_file(path) not in known:
-                path.unlink()
+        for tag in shards_in(self.directory, "run") - known:
+            clear_files(self.directory, tag)
         lane: dict[str, Any] = {"poll_interval": 5.0, "linger": 10.0}
         lane |= {key: options.pop(key) for key in list(options) if key in BatchLaneSpec.__struct_fields__}
         entries = self.entries() if not lane.get("cancel") else nothing()

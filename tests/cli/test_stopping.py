@@ -59,6 +59,7 @@ def test_the_first_signal_lets_calls_in_flight_finish(running: Callable[..., Any
 def test_the_second_signal_cancels_them(running: Callable[..., Any]) -> None:
     desk, _, process = running("100s")
     process.send_signal(signal.SIGINT)
+    assert b"goes to" in process.stderr.readline()  # where the key goes, said at the start
     assert b"again to cancel them" in process.stderr.readline()
     started = time.monotonic()
     process.send_signal(signal.SIGINT)

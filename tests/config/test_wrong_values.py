@@ -93,17 +93,17 @@ error[E0205]: providers.fast.limits: should be a mapping of keys to values
 error[E0205]: providers.slow.model: should be a text
  --> job.yaml:5:28
   |
-5 |   slow: {use: chat, model: 5, mode: medium, base_url: ftp}
+5 |   slow: {use: chat, model: 5, mode: medium, base_url: ***}
   |                            ^
 error[E0205]: providers.slow.base_url: not a web address
  --> job.yaml:5:55
   |
-5 |   slow: {use: chat, model: 5, mode: medium, base_url: ftp}
+5 |   slow: {use: chat, model: 5, mode: medium, base_url: ***}
   |                                                       ^^^
 error[E0205]: providers.slow.mode: should be 'fast' or 'slow'
  --> job.yaml:5:37
   |
-5 |   slow: {use: chat, model: 5, mode: medium, base_url: ftp}
+5 |   slow: {use: chat, model: 5, mode: medium, base_url: ***}
   |                                     ^^^^^^
 error[E0205]: retry.attempts: should be a whole number
  --> job.yaml:8:19

@@ -77,10 +77,10 @@ def test_somebody_who_only_looks_does_not_keep_the_owner_out(tmp_path: Path, mon
 
 
 def test_a_name_that_cannot_be_written_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
+    def full(source: Path, target: Path) -> None:
+        raise StorageError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(locks, "rename", full)
     held = take(tmp_path / "lock")
     with pytest.raises(RunLocked, match="in the hands of another process"):
         monkeypatch.setattr(locks, "_TRIES", 6)

@@ -142,4 +142,8 @@ WHAT = {
     ],
 )
 def test_the_identity_is_what_changes_answers(options: type[OpenAIChatOptions], more: dict[str, str]) -> None:
-    assert options.model_validate(WHAT | HOW | more).identity() == WHAT
+    one = options.model_validate(WHAT | HOW | more).identity()
+    assert {**one, "headers": None} == {**WHAT, "headers": None}
+    other = options.model_validate(WHAT | HOW | more | {"headers": {"x-a": "2"}}).identity()
+    assert one["headers"].keys() == other["headers"].keys() == {"x-a"}
+    assert one["headers"] != other["headers"]

@@ -6,6 +6,7 @@ sealed, before anybody hears of it. All of it blocks: call it in a worker thread
 
 from __future__ import annotations
 
+import re
 import secrets
 from array import array
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from typing import IO, Final, Self
 import msgspec
 
 from promptmill import jsontext
+from promptmill._statepaths import is_file, is_folder, names_in
 from promptmill.batch import MAX_WIRE_ID, BatchLimits, Shard
 from promptmill.errors import StorageError
-from promptmill.files import DurableFile, remove
+from promptmill.files import DurableFile, open_to_read, remove, remove_directory
 from promptmill.models import Request
 
 BUFFER_BYTES: Final = 256 * 1024
@@ -59,9 +61,10 @@ def wire_path(directory: Path, tag: str) -> Path:
     return directory / f"{tag}.jsonl"
 
 
-def tag_of_file(path: Path) -> str:
-    """The tag of the shard a file belongs to."""
-    return path.name.split(".", 1)[0]
+def shards_in(directory: Path, run_id: str) -> set[str]:
+    """The tags of the shards of a run that something in ``directory`` is named by."""
+    name = re.compile(rf"({re.escape(run_id)}-[0-9a-f]{{{2 * _RANDOM_BYTES}}})\.(?:jsonl|items|results)")
+    return {found[1] for one in names_in(directory) if (found := name.fullmatch(one))}
 
 
 def items_path(directory: Path, tag: str) -> Path:
@@ -142,23 +145,33 @@ class ShardWriter:
 def remove_shard(directory: Path, tag: str) -> None:
     """Delete the files of a shard that nobody needs any longer. Raises StorageError."""
     for path in (wire_path(directory, tag), items_path(directory, tag)):
-        if path.exists():
+        if is_file(path):
             remove(path)
 
 
 def results_directory(shard: Shard) -> Path:
     """Where what came back of a shard is kept until it is safe elsewhere."""
-    return shard.path.with_suffix(".results")
+    return _results_path(shard.path.parent, shard.tag)
 
 
 def clear_shard(shard: Shard) -> None:
     """Delete all files of a shard that nobody needs any longer. Raises StorageError."""
-    remove_shard(shard.path.parent, shard.tag)
-    results = results_directory(shard)
-    if results.is_dir():
-        for path in results.iterdir():
-            remove(path)
-        results.rmdir()
+    clear_files(shard.path.parent, shard.tag)
+
+
+def clear_files(directory: Path, tag: str) -> None:
+    """Delete everything that is named by ``tag``. Raises StorageError, when a part of it is not ours too."""
+    remove_shard(directory, tag)
+    results = _results_path(directory, tag)
+    if is_folder(results):
+        for path in [results / name for name in names_in(results)]:
+            if is_file(path):
+                remove(path)
+        remove_directory(results)
+
+
+def _results_path(directory: Path, tag: str) -> Path:
+    return directory / f"{tag}.results"
 
 
 class ShardItems:
@@ -176,7 +189,7 @@ class ShardItems:
 
     def __enter__(self) -> Self:
         try:
-            self._file = self._path.open("rb")
+            self._file = open_to_read(self._path)
         except OSError as error:
             raise self._damaged(str(error.strerror or error)) from error
         try:

@@ -24,7 +24,7 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 
-from promptmill._config.masking import masked
+from promptmill._config.masking import masked, may_be_secret
 from promptmill._config.scalars import plain_value
 from promptmill.errors import JobError, Location
 
@@ -154,6 +154,8 @@ class Document:
         aliases = self._aliases
         if isinstance(event, ScalarEvent):
             data = self._scalar(event, span)
+            if may_be_secret(path, str(data)):
+                self._hidden.append(span)
         elif isinstance(event, MappingStartEvent):
             data = self._mapping(events, path)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,10 +11,11 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from promptmill._config.document import Document, KeyPath
+from promptmill._config.naming import run_name
 from promptmill._config.outputs import input_that_takes_in, known_endings, sink_for
 from promptmill._config.problems import problems_of
 from promptmill._config.routes import HOW_ONLY, read_routes
-from promptmill._config.secret_fields import secret_paths
+from promptmill._config.secret_fields import named_literals, secret_paths, written_out
 from promptmill._config.spec import TEMPLATE_KEYS, JobSpec, StopWhenSpec, TemplateSpec
 from promptmill._registry import Registry
 from promptmill._routing import Route
@@ -97,8 +98,12 @@ class _Reader:
         providers = {
             name: self._component("provider", ("providers", name), value) for name, value in spec.providers.items()
         }
+        self._refuse_secrets(
+            named_literals(spec.params, ("params",), references=False),
+            "secrets do not belong into a request: name the key with the provider's api_key",
+        )
         base_dir = self._document.path.parent
-        context = BuildContext(name=spec.name or self._document.path.stem, base_dir=base_dir)
+        context = BuildContext(name=run_name(self._document.path, spec.name), base_dir=base_dir)
         routes = read_routes(self._document, spec.routes, list(providers), self._registry, context, self._problems)
         source = self._source(spec.input)
         template = self._template(spec.input)
@@ -249,11 +254,22 @@ class _Reader:
             return None
         for path in secret_paths(model, options, at):
             self._document.hide(path)
+        given_literals = list(written_out(model, options, at))
         pool = options.get("pool")
         for number, own in enumerate(pool if isinstance(pool, list) else ()):
-            for path in secret_paths(model, own if isinstance(own, dict) else {}, (*at, "pool", number)):
-                self._document.hide(path)
-        return self._validate(model, at, options, also_known={*also_known, "use"})
+            if isinstance(own, dict):
+                for path in secret_paths(model, own, (*at, "pool", number)):
+                    self._document.hide(path)
+                given_literals += written_out(model, own, (*at, "pool", number))
+        checked = self._validate(model, at, options, also_known={*also_known, "use"})
+        if checked is not None:
+            self._refuse_secrets(given_literals, "a secret is a reference, never itself: write env:NAME or file:path")
+        return checked
+
+    def _refuse_secrets(self, paths: Iterable[KeyPath], why: str) -> None:
+        for path in paths:
+            name = ".".join(map(str, path))
+            self._problems.append(Problem("E0205", f"{name}: {why}", self._document.locate(path)))
 
     def _validate(
         self, model: type[BaseModel], at: KeyPath, value: object, also_known: frozenset[str] | set[str] = frozenset()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from promptmill.secrets import names_a_secret
 
 _SECRET_KEY: Final = re.compile(
     r"""(?ix)
@@ -16,7 +18,28 @@ _SECRET_KEY: Final = re.compile(
 """A key that names a secret, up to its value. Not ``max_tokens``: a limit is none."""
 
 _REFERENCE: Final = re.compile(r"""["']?(?:env:[A-Za-z_][A-Za-z0-9_]*["']?\s*(?:[,}\]#]|$)|file:)""")
+_USER_INFO: Final = re.compile(r"""//([^\s"']*)@""")
+_QUERY: Final = re.compile(r"""//[^\s"'?\#]*[?\#]([^\s"']*)""")
+_URL_KEYS: Final = re.compile(r"(?i)(?:.*[_-])?(?:url|uri|proxy|dsn|endpoint)")
+_PLAIN_URL: Final = re.compile(r"(?:https?|socks5h?)://[\w.:\[\]-]+(?:/[\w./~-]*)?")
+_ALL_PRIVATE: Final = frozenset({"headers"})
+"""Keys below which any text may be a secret, whatever its own key is."""
 _FLOW_VALUE: Final = re.compile(r""""(?:[^"\\]|\\.)*"?|'[^']*'?|[^,}\]]*""")
+
+
+def may_be_secret(path: Sequence[str | int], value: str) -> bool:
+    """Whether the text at ``path`` of a job file may be a secret, or hold one, by where it stands and how it is made.
+
+    By its place, since what is wrong with it may be just that nothing recognises it.
+    """
+    if _REFERENCE.match(value):
+        return False
+    names = [part for part in path if isinstance(part, str)]
+    if any(name in _ALL_PRIVATE or names_a_secret(name) for name in names):
+        return True
+    if names and _URL_KEYS.fullmatch(names[-1]):
+        return not _PLAIN_URL.fullmatch(value)
+    return bool(_USER_INFO.search(value) or _QUERY.search(value))
 
 
 def masked(line: str, spans: Iterable[tuple[int, int]] = ()) -> str:
@@ -32,6 +55,8 @@ def masked(line: str, spans: Iterable[tuple[int, int]] = ()) -> str:
 
 
 def _suspects(line: str) -> Iterable[tuple[int, int]]:
+    for pattern in (_USER_INFO, _QUERY):
+        yield from (found.span(1) for found in pattern.finditer(line))
     for found in _SECRET_KEY.finditer(line):
         if _REFERENCE.match(line, found.end()):
             continue

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from promptmill._config.document import KeyPath
 from promptmill._config.problems import types_in
 from promptmill.options import SecretRef
+from promptmill.secrets import names_a_secret
 
 
 def secret_paths(model: type[BaseModel], given: Mapping[str, Any], at: KeyPath) -> Iterator[KeyPath]:
@@ -27,6 +28,28 @@ def secret_paths(model: type[BaseModel], given: Mapping[str, Any], at: KeyPath) 
             for inner in types or ():
                 if issubclass(inner, BaseModel):
                     yield from secret_paths(inner, value, (*at, key))
+
+
+def written_out(model: type[BaseModel], given: Mapping[str, Any], at: KeyPath) -> Iterator[KeyPath]:
+    """The texts in free-form parts of ``given``, such as headers, whose keys name secrets and that are no references.
+
+    Fields that ``model`` declares are its own business.
+    """
+    fields = {field.alias or name: types_in(field.annotation) for name, field in model.model_fields.items()}
+    for key, value in given.items():
+        if key != "pool" and not any(issubclass(one, BaseModel) for one in fields.get(key, ())):
+            yield from named_literals(value, (*at, key))
+
+
+def named_literals(value: Any, path: KeyPath, *, references: bool = True) -> Iterator[KeyPath]:
+    """The texts inside ``value`` whose keys name secrets; without those that are ``references``, where these may be."""
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        if isinstance(inner, str):
+            if isinstance(key, str) and names_a_secret(key) and not (references and _is_reference(inner)):
+                yield (*path, key)
+        else:
+            yield from named_literals(inner, (*path, key), references=references)
 
 
 def _literals(value: Any, path: KeyPath) -> Iterator[KeyPath]:

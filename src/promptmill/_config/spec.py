@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from promptmill._config.naming import NAME_PATTERN
 from promptmill.options import Duration
 
 Pluggable = dict[str, Any]
@@ -70,9 +71,7 @@ class JobSpec(_Spec):
     """A job file."""
 
     version: Literal[1] = Field(description="The version of this format: 1.")
-    name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="Default: the file's stem."
-    )
+    name: str | None = Field(None, pattern=NAME_PATTERN, description="Default: the file's stem.")
     input: dict[str, Any] = Field(description="Where the rows come from and how they become requests.")
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters of every request: temperature, ...")
     providers: dict[str, Pluggable] = Field(min_length=1, description="Who answers: a name for each, and its options.")

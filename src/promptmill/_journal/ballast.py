@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from promptmill._statepaths import open_file
 from promptmill.errors import StorageError
+from promptmill.files import remove
 
 BALLAST_BYTES: Final = 32 * 1024 * 1024
 """Room for the results in flight when the disk fills up."""
@@ -20,6 +22,7 @@ LARGEST_SHARE: Final = 8
 
 _LEAST_BYTES: Final = 1024 * 1024
 
+_BINARY: Final = getattr(os, "O_BINARY", 0)
 _CHUNK: Final = bytes(64 * 1024)
 
 
@@ -33,8 +36,8 @@ class Ballast:
         """Take the space. Raises StorageError when the disk is full already: nothing should be sent then."""
         try:
             size = max(min(BALLAST_BYTES, shutil.disk_usage(self._path.parent).free // LARGEST_SHARE), _LEAST_BYTES)
-            with self._path.open("ab") as file:
-                _allocate(file.fileno(), file.tell(), size)
+            with os.fdopen(open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY), "ab") as file:
+                _allocate(file.fileno(), file.seek(0, os.SEEK_END), size)
         except OSError as error:
             self.drop()
             raise StorageError(
@@ -45,8 +48,8 @@ class Ballast:
 
     def drop(self) -> None:
         """Give the space back."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        with contextlib.suppress(StorageError):
+            remove(self._path)
 
 
 def _allocate(descriptor: int, present: int, size: int) -> None:

@@ -12,6 +12,7 @@ own. What it had in flight is paid again.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -27,9 +28,10 @@ from promptmill._journal.lock import Owner, RunLock
 from promptmill._journal.spending import Sent, Spending, Spent, pack_sent, pack_spent, totals_of, unpack_sent
 from promptmill._journal.store import Finished, SinkState, Store, damaged
 from promptmill._journal.tail import RECEIVED, SENT, SETTLED, SPENT, Frame, Tail, epoch_of, frames_of, tails_in
+from promptmill._statepaths import is_file, is_folder, names_in
 from promptmill.clock import Clock
 from promptmill.errors import RunLocked, StorageError
-from promptmill.files import fsync_dir, make_directory, remove, rename
+from promptmill.files import fsync_dir, make_directory, open_to_read, remove, rename
 from promptmill.interfaces import Position, Sink
 from promptmill.jsontext import JSON, encode
 from promptmill.models import Request, Result
@@ -287,9 +289,10 @@ class Journal(Sink):
 
     def _set_aside(self) -> None:
         """One rename for all files: a kill in the middle must not leave half of them."""
-        if (self.directory / FILES).exists():
-            numbers = (self.directory / f"set-aside-{number}" for number in range(1, 1_000_000))
-            rename(self.directory / FILES, next(name for name in numbers if not name.exists()))
+        if is_folder(self.directory / FILES):
+            taken = set(names_in(self.directory))
+            numbers = (f"set-aside-{number}" for number in itertools.count(1))
+            rename(self.directory / FILES, self.directory / next(name for name in numbers if name not in taken))
 
     def _commit(self, finished: Sequence[Finished], spent: dict[str, float]) -> StorageError | None:
         """Commit; when the disk is full, do so on the ballast and return what the disk said."""
@@ -352,7 +355,10 @@ def _take(missing: set[int], index: int) -> bool:
 
 
 def _has_content(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    if not is_file(path):
+        return False
+    with open_to_read(path) as file:
+        return bool(file.read(1))
 
 
 def _lost(unsaved: dict[int, str]) -> StorageError:

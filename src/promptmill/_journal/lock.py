@@ -13,13 +13,19 @@ from typing import Final
 
 import msgspec
 
+from promptmill._lockholder import holder_of
+from promptmill._statepaths import is_file, open_file
 from promptmill.errors import RunLocked, StorageError
+from promptmill.files import open_to_read, remove, rename
 
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 
 _PAUSE: Final = 0.02
 _TRIES: Final = 100
 _LEAST_TRIES: Final = 5
+
+_LONGEST_NAME: Final = 64 * 1024
+"""Bytes; a name of ours has some hundred."""
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -54,17 +60,25 @@ class RunLock:
             StorageError: there is no lock to be had here.
         """
         with _naming(self._lock):
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+            descriptor = open_file(self._lock, os.O_RDWR | os.O_CREAT | _BINARY)
         try:
             self._insist(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        with contextlib.suppress(OSError):  # a full disk must not keep us out; the lock is what counts
-            unfinished = self._name.with_suffix(".new")
-            unfinished.write_bytes(msgspec.json.encode(owner))
-            unfinished.replace(self._name)
+        self._put_name(owner)
+
+    def _put_name(self, owner: Owner) -> None:
+        """Write the name beside the lock. A full disk must not keep us out: the lock is what counts."""
+        unfinished = self._name.with_suffix(".new")
+        is_file(unfinished)  # or it is refused
+        with contextlib.suppress(OSError, StorageError):
+            remove(unfinished)
+            descriptor = open_file(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(owner))
+            rename(unfinished, self._name)
 
     def _insist(self, descriptor: int) -> None:
         """Try for a moment: somebody may only be looking, or have the lock and not yet written a name beside it."""
@@ -79,20 +93,27 @@ class RunLock:
             if attempt >= _LEAST_TRIES and (owner != before or _may_be_alive(owner)):
                 break
         raise RunLocked(
-            f"the run is in the hands of {self.owner() or 'another process'}; nothing was sent",
+            f"the run is in the hands of {self._holder(descriptor)}; nothing was sent",
             hint="wait for it, or look at it with `promptmill status`",
         )
 
+    def _holder(self, descriptor: int) -> str:
+        """The name beside the lock, and the process that has it, where that is another one."""
+        owner, holder = self.owner(), holder_of(descriptor)
+        if holder is None or (owner is not None and owner.pid == holder.pid):
+            return str(owner or "another process")
+        return str(holder)
+
     def owner(self) -> Owner | None:
         """Who wrote the name beside the lock last; it need not hold it any more."""
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(self._name.read_bytes(), type=Owner)
+        with contextlib.suppress(OSError, msgspec.DecodeError), open_to_read(self._name) as file:
+            return msgspec.json.decode(file.read(_LONGEST_NAME), type=Owner)
         return None
 
     def is_held(self) -> bool:
         """Whether some process has the lock now."""
         try:
-            descriptor = os.open(self._lock, os.O_RDWR | _BINARY)
+            descriptor = open_file(self._lock, os.O_RDWR | _BINARY)
         except OSError:
             return False
         try:

@@ -5,6 +5,7 @@ A shard gets its row before its provider hears of it, so that no process ever ma
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import Final, Literal, TypeAlias
 
@@ -14,6 +15,8 @@ ShardState: TypeAlias = Literal["submitting", "submitted", "collected", "dropped
 """``submitting``: the provider may have it, look it up; ``submitted``: it has it, under ``handle``; ``collected``:
 every result there was is in the journal; ``dropped``: the provider surely has nothing of it, and its requests are
 pending again."""
+
+_TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 OPEN_STATES: Final[frozenset[ShardState]] = frozenset({"submitting", "submitted"})
 
@@ -50,5 +53,9 @@ def put_shard(run: sqlite3.Connection, shard: ShardRecord) -> None:
 
 
 def read_shards(run: sqlite3.Connection) -> list[ShardRecord]:
-    """All shards, by tag."""
-    return [ShardRecord(**dict(zip(ShardRecord.__struct_fields__, row, strict=True))) for row in run.execute(_READ)]
+    """All shards, by tag. Raises ValueError for a tag that is none of ours: files are named by it."""
+    shards = [ShardRecord(**dict(zip(ShardRecord.__struct_fields__, row, strict=True))) for row in run.execute(_READ)]
+    for shard in shards:
+        if not (isinstance(shard.tag, str) and _TAG.fullmatch(shard.tag)):
+            raise ValueError(f"{shard.tag!r} cannot be the tag of a batch")
+    return shards

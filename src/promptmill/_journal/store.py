@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from promptmill._journal import schema
+from promptmill._journal.foreign import make_database, refuse_foreign_database
 from promptmill._journal.shards import ShardRecord, put_shard, read_shards
 from promptmill.errors import RunLocked, StorageError
 from promptmill.files import fsync_dir
@@ -82,11 +83,13 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open to write, creating the database when absent. Raises StorageError."""
+        make_database(path)
         with _storage_errors(path):
             connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS_KEPT
             )
             try:
+                connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -102,8 +105,10 @@ class Store:
     @classmethod
     def read(cls, path: Path) -> Store:
         """Open to look, also while another process writes. Raises StorageError."""
+        refuse_foreign_database(path)
         with _storage_errors(path):
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            connection.execute("PRAGMA trusted_schema = OFF")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if not 1 <= version <= schema.VERSION:
                 raise StorageError(
@@ -137,7 +142,10 @@ class Store:
     def shards(self) -> list[ShardRecord]:
         """All shards of the run that a provider has heard of, or may have."""
         with _storage_errors(self.path):
-            return read_shards(self._connection)
+            try:
+                return read_shards(self._connection)
+            except ValueError as error:
+                raise damaged(self.path, str(error)) from error
 
     def reject(self, sink: str, index: int, reason: str) -> None:
         """Note that a sink does not take the result of the input row ``index``."""

@@ -14,18 +14,23 @@ tail before the old one is removed, so that a kill at any moment finds all of it
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from promptmill._statepaths import names_in
 from promptmill.errors import StorageError
-from promptmill.files import MappedFile, remove
+from promptmill.files import MappedFile, open_to_read, remove
 
 _HEADER: Final = struct.Struct("<BBII")
 _MAGIC: Final = 0xB7
 _SEED: Final = 0x70_72_6D_6C
+
+_NAME: Final = re.compile(r"tail-[0-9]{1,19}-[0-9]{1,19}")
 
 SENT: Final = 1
 RECEIVED: Final = 2
@@ -82,7 +87,7 @@ class Tail:
 
 def tails_in(directory: Path) -> list[Path]:
     """The tails that are there, oldest first."""
-    found = directory.glob("tail-[0-9]*-[0-9]*")
+    found = [directory / name for name in names_in(directory) if _NAME.fullmatch(name)]
     return sorted(found, key=lambda path: [int(part) for part in path.name.split("-")[1:]])
 
 
@@ -93,8 +98,8 @@ def epoch_of(path: Path) -> int:
 
 def frames_of(path: Path) -> Iterator[Frame]:
     """The whole frames in a tail; what follows the first torn one is left out."""
-    rest = path.stat().st_size
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
+        rest = os.fstat(file.fileno()).st_size
         while len(header := file.read(_HEADER.size)) == _HEADER.size:
             rest -= _HEADER.size
             magic, kind, length, check = _HEADER.unpack(header)

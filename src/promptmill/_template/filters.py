@@ -67,11 +67,11 @@ def _accounted(function: Filter) -> Filter:
 
 
 @pass_context
-def _steps(context: Context, values: Iterable[Any]) -> Iterator[Any]:
-    """What a loop goes through, each step accounted."""
+def _steps(context: Context, values: Iterable[Any], weight: int = 1) -> Iterator[Any]:
+    """What a loop goes through, each step accounted as so many."""
     work = work_of(context)
     for value in values:
-        work.spend(STEP_WORK)
+        work.spend(STEP_WORK * weight)
         yield value
 
 

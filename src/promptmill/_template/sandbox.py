@@ -28,6 +28,9 @@ METHODS: Final = frozenset(
 )
 """Methods of texts, lists, mappings and loops that give back no more than they were given."""
 
+_NODES_A_STEP: Final = 16
+"""Nodes of the syntax tree in the body of a loop that one step is counted for: a long body takes long."""
+
 FUNCTIONS: Final = frozenset({"namespace", "range"})
 
 _STATEMENTS: Final = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Assign, nodes.With)
@@ -36,7 +39,7 @@ _STATEMENTS: Final = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.A
 class PromptEnvironment(ImmutableSandboxedEnvironment):
     """Compiles and runs prompt templates. No loader, no auto-escaping, undefined variables are errors."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(undefined=StrictUndefined, autoescape=False, optimized=False, finalize=_finalize)
@@ -71,13 +74,13 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         work = work_of(context)
         if isinstance(left, int | float) and isinstance(right, int | float):
-            _check_numbers(operator, left, right)
+            work.spend(_bits_of(operator, left, right) // 8)
         elif operator == "+":
             work.make_text(size_of(left) + size_of(right))
         elif operator == "*":
             _, times = sorted((left, right), key=lambda one: isinstance(one, int))
             work.make_text(size_of(left if times is right else right) * max(0, times if isinstance(times, int) else 0))
-        elif isinstance(left, str):
+        elif operator in ("%", "**") and isinstance(left, str):
             raise SecurityError(f"{operator} does not work on text; join texts with ~")
         return super().call_binop(context, operator, left, right)
 
@@ -87,16 +90,18 @@ def _finalize(context: Context, value: Any) -> str:
     return text_of(value, work_of(context))
 
 
-def _check_numbers(operator: str, left: float, right: float) -> None:
-    if not (isinstance(left, int) and isinstance(right, int)):
-        return  # floats overflow by themselves
-    bits = 0
-    if operator == "*":
-        bits = left.bit_length() + right.bit_length()
-    elif operator == "**":
-        bits = left.bit_length() * max(0, right)
+def _bits_of(operator: str, left: float, right: float) -> int:
+    """How long the numbers are that the operator takes and makes. Raises TooMuch: a division may be of long ones too,
+    such as a text read as a hexadecimal number."""
+    bits = max(one.bit_length() for one in (left, right, 0) if isinstance(one, int))
+    if isinstance(left, int) and isinstance(right, int):  # floats overflow by themselves
+        if operator == "*":
+            bits = left.bit_length() + right.bit_length()
+        elif operator == "**":
+            bits = max(bits, left.bit_length() * max(0, right))
     if bits > MAX_INT_BITS:
-        raise TooMuch(f"{operator} makes a number of {bits} bits, more than {MAX_INT_BITS}")
+        raise TooMuch(f"{operator} has or makes a number of {bits} bits, more than {MAX_INT_BITS}")
+    return bits
 
 
 class _Guard(NodeTransformer):
@@ -114,7 +119,8 @@ class _Guard(NodeTransformer):
         if node.recursive:
             raise _refused("recursive loops are not available in a prompt", node)
         self.generic_visit(node)
-        node.iter = _filtered(STEPS, node.iter)
+        inside = sum(1 for one in node.body for _ in one.find_all(nodes.Node))
+        node.iter = _filtered(STEPS, node.iter, nodes.Const(1 + inside // _NODES_A_STEP))
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
@@ -159,9 +165,9 @@ def _check_assigned(value: nodes.Node) -> None:
         raise _refused("a list or mapping with variables in it cannot be assigned in a prompt", value)
 
 
-def _filtered(name: str, node: nodes.Node) -> nodes.Filter:
+def _filtered(name: str, node: nodes.Node, *arguments: nodes.Expr) -> nodes.Filter:
     # Jinja's own annotation of a loop's iterable is too wide: it is an expression.
-    return nodes.Filter(cast("nodes.Expr", node), name, [], [], None, None, lineno=node.lineno)
+    return nodes.Filter(cast("nodes.Expr", node), name, list(arguments), [], None, None, lineno=node.lineno)
 
 
 def _refused(message: str, node: nodes.Node) -> TemplateSyntaxError:

@@ -38,9 +38,12 @@ def check(
     from promptmill import _app
     from promptmill._checkup import check_up
     from promptmill.cli import errors, warnings
+    from promptmill.cli.keys import lines_about_keys
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(job, allow_code=allow_code)
+    for line in lines_about_keys(prepared.job, quiet=as_json):
+        tell(line)
     with warnings.log_told():
         found = anyio.run(check_up, prepared, None if as_json else MOST_ROWS)
     if as_json:

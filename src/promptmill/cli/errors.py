@@ -9,6 +9,8 @@ from promptmill.errors import Location, Problem, PromptmillError, UsageError
 
 MOST_SHOWN = 20
 
+MARGIN = "    "
+
 SHOWN_BEFORE = 80
 """Characters of the user's line shown before the place in question."""
 
@@ -30,7 +32,9 @@ def show(error: PromptmillError) -> None:
 
 def lines_of(problem: Problem) -> list[str]:
     """One problem as lines, rustc's way: a line that stands alone, the user's own source, help, note."""
-    lines = [f"error[{problem.code}]: {problem.message}"]
+    # Only what begins with our own margin is a line of its own; any other newline came with foreign text.
+    first, *further = problem.message.split(f"\n{MARGIN}")
+    lines = [f"error[{problem.code}]: {first}", *(MARGIN + line for line in further)]
     where = problem.location
     gutter = " " * len(str(where.line)) if where and where.line else " "
     if where:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,11 +38,13 @@ def export(
       promptmill export job.yaml --format batch-output > lines.jsonl
     """
     from promptmill import _export
-    from promptmill._locations import run_directory
+    from promptmill._locations import input_paths, run_directory
+    from promptmill._readers import shut_out_others
     from promptmill.errors import UsageError
 
     form = form or ("jsonl" if output == "-" else _form_for(output))
     directory = run_directory(job)
+    shut_out_others(input_paths(job), job.parent)
     streams = {"jsonl": _export.records, _export.BATCH_OUTPUT: _export.batch_lines}
     if output == "-":
         if form not in streams:
@@ -55,8 +58,8 @@ def export(
 
         from promptmill.cli import warnings
 
-        with warnings.log_told():
-            count = anyio.run(_export.export, directory, form, Path(output))
+        with warnings.log_told(), _export.unfinished(Path(output)) as part:
+            count = anyio.run(_export.export, directory, form, part)
         tell(f"wrote {count:,} results to {output}")
 
 
@@ -82,14 +85,21 @@ def _to_stdout(lines: Iterator[bytes]) -> None:
 
 
 def _to_file(path: Path, lines: Iterator[bytes]) -> int:
+    import os
+
+    from promptmill._export import unfinished
     from promptmill.errors import UsageError
 
     count = 0
     try:
-        with path.open("xb") as file:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        with unfinished(path) as part, part.open("xb") as file:
             for line in lines:
                 file.write(line)
                 count += 1
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}", code="E0132") from error
     return count

@@ -110,6 +110,12 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("PROMPTMILL_DEBUG"):
             raise
+        said = getattr(error.__context__, "exit_code", None)
+        if isinstance(error, OSError) and isinstance(
+            said, int
+        ):  # the command was wrong, and stderr takes no word of it
+            tell()
+            sys.exit(said)
         tell(f"error[E7000]: this is a bug in promptmill: {type(error).__name__}: {error}")
         tell("  = help: run it again with PROMPTMILL_DEBUG=1 and report the traceback")
         sys.exit(70)

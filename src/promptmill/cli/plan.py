@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptmill.cli.run import JobPath
-from promptmill.cli.terminal import dollars, duration, emit, safe
+from promptmill.cli.terminal import dollars, duration, emit, one_line
 from promptmill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def plan(
         emit(encode(found).decode())
         return
     for line in lines_of(found):
-        emit(safe(line))
+        emit(one_line(line))
 
 
 def lines_of(found: JobPlan) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptmill._registry import KINDS, Registry
-from promptmill.cli.terminal import emit, safe
+from promptmill.cli.terminal import emit, one_line
 from promptmill.errors import UsageError
 from promptmill.hookspecs import hookimpl
 from promptmill.jsontext import encode
@@ -35,7 +35,7 @@ def plugins(
         return
     width = max((len(f"{one.kind}.{one.name}") for one in found), default=0)
     for one in found:
-        emit(safe(f"{one.kind + '.' + one.name:<{width}}  {one.distribution} {one.version}"))
+        emit(one_line(f"{one.kind + '.' + one.name:<{width}}  {one.distribution} {one.version}"))
 
 
 @hookimpl

@@ -78,11 +78,16 @@ async def _run(path: Path, settings: _Settings) -> int:
 
     from promptmill import _app, _watchdog
     from promptmill._garbage import seldom_collected
+    from promptmill._readers import shut_out_others
     from promptmill.cli import errors, progress, signals, summary, warnings
+    from promptmill.cli.keys import lines_about_keys
     from promptmill.errors import RowRejected
     from promptmill.jsontext import encode
 
     prepared = _app.prepare(path, allow_code=settings.allow_code)
+    for line in lines_about_keys(prepared.job, quiet=settings.quiet):
+        tell(line)
+    shut_out_others(getattr(prepared.job.source, "paths", ()), prepared.job.base_dir)
     async with AsyncExitStack() as stack:
         stack.enter_context(warnings.log_told())
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptmill.cli.terminal import emit, safe
+from promptmill.cli.terminal import emit, one_line
 from promptmill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ def runs(
         return
     for one in found:
         total = "?" if one.total is None else one.total
-        emit(safe(f"{one.job}  {one.run_id or '-'}  {one.state}  {one.succeeded} ok  {one.failed} failed  of {total}"))
+        emit(
+            one_line(
+                f"{one.job}  {one.run_id or '-'}  {one.state}  {one.succeeded} ok  {one.failed} failed  of {total}"
+            )
+        )
 
 
 @hookimpl

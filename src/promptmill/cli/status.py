@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptmill._stops import counted
-from promptmill.cli.terminal import emit, safe
+from promptmill.cli.terminal import emit, one_line
 from promptmill.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def status(
         return
     for one in found:
         for line in _lines(one):
-            emit(safe(line))
+            emit(one_line(line))
     if not found:
         emit("no runs here")
 

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import Final, TextIO
 
 from promptmill.errors import StorageError
@@ -21,15 +22,23 @@ def safe(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Foreign text that is to stay on its line: no line of it can pass for one of ours."""
+    return safe(text).replace("\n", "\\n").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
 def tell(text: str = "", *, stream: TextIO | None = None) -> None:
-    """Print a line for people on stderr. Never fails: a closed or narrow terminal is no reason to lose a run."""
+    """Print one line for people on stderr. Never fails: a closed or narrow terminal is no reason to lose a run."""
     out = stream or sys.stderr
     if out is None:  # the program was started with stderr closed
         return
     try:
-        out.write(safe(text).encode(out.encoding or "utf-8", "replace").decode(out.encoding or "utf-8") + "\n")
+        out.write(one_line(text).encode(out.encoding or "utf-8", "replace").decode(out.encoding or "utf-8") + "\n")
         out.flush()
-    except (OSError, ValueError):
+    except OSError:
+        if out is sys.stderr:
+            _give_up(out)
+    except ValueError:
         pass
 
 
@@ -51,17 +60,18 @@ def emit_bytes(data: bytes) -> bool:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        _give_up_stdout()
+        _give_up(sys.stdout)
         return False
     except OSError as error:
-        _give_up_stdout()
+        _give_up(sys.stdout)
         raise StorageError(f"stdout cannot be written: {error.strerror}", code="E0650") from error
     return True
 
 
-def _give_up_stdout() -> None:
-    # Python flushes stdout once more at exit; point it where that cannot fail.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _give_up(stream: TextIO) -> None:
+    # Python flushes it once more at exit, and ends with 120 when that fails: point it where it cannot.
+    with suppress(OSError, ValueError):  # a stream that is no file has nothing to be pointed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def duration(seconds: float) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from anyio import to_thread
 
 from promptmill.errors import StorageError
+from promptmill.files import open_to_read
 
 PIECE_BYTES: Final = 256 * 1024
 
@@ -47,7 +49,7 @@ class FileForm:
     async def of(cls, file: Path, fields: Mapping[str, str], part: str, filename: str) -> FileForm:
         """Look at the file and make a form of it."""
         try:
-            size = (await to_thread.run_sync(file.stat)).st_size
+            size = await to_thread.run_sync(_size, file)
         except OSError as error:
             raise _unreadable(file, error) from error
         return cls(file, size, fields, part, filename)
@@ -65,7 +67,7 @@ class FileForm:
     async def _read(self) -> AsyncIterator[bytes]:
         left = self._size
         try:
-            with await to_thread.run_sync(_open, self._file) as opened:
+            with await to_thread.run_sync(open_to_read, self._file) as opened:
                 while left:
                     piece = await to_thread.run_sync(opened.read, min(PIECE_BYTES, left))
                     if not piece:
@@ -76,8 +78,9 @@ class FileForm:
             raise _unreadable(self._file, error) from error
 
 
-def _open(file: Path) -> IO[bytes]:
-    return file.open("rb")
+def _size(file: Path) -> int:
+    with open_to_read(file) as opened:
+        return os.fstat(opened.fileno()).st_size
 
 
 def _unreadable(file: Path, error: OSError) -> StorageError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from pydantic import Field
 
 from promptmill.errors import PluginError
-from promptmill.files import make_directory
+from promptmill.files import make_place
 from promptmill.hookspecs import hookimpl
 from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._columns import Kind
@@ -50,7 +50,7 @@ class DuckdbSink(TableSink):
         return self.path.exists()
 
     def connect(self) -> Connection:
-        make_directory(self.path.parent)
+        make_place(self.path)
         connection: Connection = self._duckdb.connect(str(self.path))
         return connection
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from pydantic import Field
 
-from promptmill.files import make_directory
+from promptmill.files import make_place
 from promptmill.hookspecs import hookimpl
 from promptmill.options import BuildContext, SinkOptions
 from promptmill.sinks._columns import Kind
@@ -44,7 +44,7 @@ class SqliteSink(TableSink):
         return self.path.exists()
 
     def connect(self) -> Connection:
-        make_directory(self.path.parent)
+        make_place(self.path)
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         return connection

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from promptmill import _statepaths as statepaths
 from promptmill import files
 from promptmill._cursors import CommitOrder
 from promptmill._journal import Journal, schema
@@ -171,7 +172,8 @@ def what_is_left(file: File, chance: random.Random) -> bytes:
 
 
 class Disk:
-    """Stands in for ``os`` in ``promptmill.files``: does what is asked for below ``root`` and writes it down.
+    """Stands in for ``os`` in ``promptmill.files`` and what it opens paths with: does what is asked for below ``root``
+    and writes it down.
 
     ``fault(number, name)`` is asked before each operation: it may raise, or return how many bytes of a write to take.
     """
@@ -183,6 +185,7 @@ class Disk:
         self.count = 0
         self._inodes: dict[Path, int] = {root: 0}
         self._open: dict[int, int] = {}
+        self._paths: dict[int, Path] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -210,17 +213,20 @@ class Disk:
         self.count += 1
         return self.fault(self.count, name)
 
-    def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
-        path = Path(path)
+    def open(self, name: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        path = self._path(name, dir_fd)
         if flags & os.O_CREAT and not path.exists():
             self.before("open")
             self._create(path, False)
-        descriptor = os.open(path, flags, mode)
-        self._open[descriptor] = self._inodes[path]
+        descriptor = os.open(name, flags, mode, dir_fd=dir_fd)
+        self._paths[descriptor] = path
+        if path in self._inodes:  # not so above the root
+            self._open[descriptor] = self._inodes[path]
         return descriptor
 
     def close(self, descriptor: int) -> None:
         self._open.pop(descriptor, None)
+        self._paths.pop(descriptor, None)
         os.close(descriptor)
 
     def write(self, descriptor: int, data: Any) -> int:
@@ -242,14 +248,15 @@ class Disk:
         self.before("fsync")
         self.ops.append(("sync", self._open[descriptor]))
 
-    def mkdir(self, path: Path) -> None:
+    def mkdir(self, name: str, mode: int, *, dir_fd: int | None) -> None:
         self.before("mkdir")
-        os.mkdir(path)  # noqa: PTH102
-        self._create(path, True)
+        os.mkdir(name, mode, dir_fd=dir_fd)
+        self._create(self._path(name, dir_fd), True)
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, old: str, new: str, *, src_dir_fd: int | None, dst_dir_fd: int | None) -> None:
         self.before("rename")
-        os.replace(source, target)  # noqa: PTH105
+        os.replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        source, target = self._path(old, src_dir_fd), self._path(new, dst_dir_fd)
         moved = {path: inode for path, inode in self._inodes.items() if path == source or source in path.parents}
         for path, inode in moved.items():
             del self._inodes[path]
@@ -257,11 +264,15 @@ class Disk:
         folder = self._inodes[source.parent]
         self.ops.append(("move", folder, source.name, target.name, self._inodes[target]))
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, name: str, *, dir_fd: int | None) -> None:
         self.before("unlink")
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(name, dir_fd=dir_fd)
+        path = self._path(name, dir_fd)
         del self._inodes[path]
         self.ops.append(("unlink", self._inodes[path.parent], path.name))
+
+    def _path(self, name: Any, folder: int | None) -> Path:
+        return Path(name) if folder is None else self._paths[folder] / name
 
     def _create(self, path: Path, is_folder: bool) -> None:
         inode = 1 + max((op[1] for op in self.ops if op[0] in ("create", "kept")), default=0)
@@ -377,6 +388,7 @@ class Life:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "os", self.disk)
+            patch.setattr(statepaths, "os", self.disk)
             patch.setattr(files, "mmap", self.disk)
             patch.setattr(files, "GROWTH_BYTES", 200)
             patch.setattr(journals, "Store", ModelStore)

@@ -62,6 +62,15 @@ def is_own_server(url: str) -> bool:
     return address.is_private or address.is_loopback
 
 
+def is_loopback(url: str) -> bool:
+    """Whether ``url`` is that of a server on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def _is_official_host(parts: SplitResult) -> bool:
     host = parts.hostname or ""
     return host == _OFFICIAL_HOST or host.endswith("." + _OFFICIAL_HOST)

@@ -17,6 +17,7 @@ from anyio import to_thread
 from promptmill import jsontext
 from promptmill.batch import BatchLine
 from promptmill.errors import AuthFailed, BadOutput, Permanent, ProviderError, Transient
+from promptmill.files import open_to_read
 from promptmill.http import HttpResponse
 from promptmill.jsontext import JSON
 from promptmill.models import Response
@@ -34,7 +35,7 @@ Reader: TypeAlias = Callable[[HttpResponse], Response]
 
 async def lines_of(path: Path, read: Reader) -> AsyncIterator[Sequence[BatchLine]]:
     """Yield the lines of a file that was downloaded whole, in groups."""
-    file = await to_thread.run_sync(_open, path)
+    file = await to_thread.run_sync(open_to_read, path)
     try:
         while raw := await to_thread.run_sync(_next, file):
             found = await to_thread.run_sync(_read_group, raw, read)
@@ -89,10 +90,6 @@ def _failure_without_reply(error: JSON) -> ProviderError:
     if error:
         return failure_inside(error, HttpResponse(200, {}, b""), otherwise=500)
     return BadOutput("the line holds neither a response nor an error", code="bad_reply")
-
-
-def _open(path: Path) -> IO[bytes]:
-    return path.open("rb")
 
 
 def _next(file: IO[bytes]) -> list[bytes]:

@@ -31,7 +31,8 @@ _LISTED_TIERS: Final = frozenset({None, "auto", "default", "flex"})
 
 
 class Endpoint(Opened):
-    """Sends JSON bodies to ``url`` and reads the replies. ``key`` is None where no Authorization header is sent."""
+    """Sends JSON bodies to ``url`` and reads the replies. ``key`` is None where no Authorization header is sent;
+    ``secrets`` are headers that are secrets too."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Endpoint(Opened):
         *,
         headers: Mapping[str, str],
         key: Secret | None,
+        secrets: Mapping[str, Secret] | None = None,
         settings: HttpSettings,
         connections: int | None,
         clock: Clock,
@@ -46,6 +48,7 @@ class Endpoint(Opened):
         self.url = url
         self._headers = dict(headers)
         self.key = key
+        self._secrets = dict(secrets or {})
         self._settings = settings
         self._connections = connections
         self._clock = clock
@@ -64,6 +67,7 @@ class Endpoint(Opened):
     async def aopen(self) -> None:
         if self.key is not None:
             self._headers["authorization"] = f"Bearer {self.key.reveal()}"
+        self._headers |= {name: secret.reveal() for name, secret in self._secrets.items()}
         client = open_client(self._settings, connections=self._connections)
         await client.aopen()
         self._client = client
@@ -148,11 +152,12 @@ class Endpoint(Opened):
         return failure
 
     def _masked(self, reply: HttpResponse) -> HttpResponse:
-        """The reply without our key in it; the same object when the key is not there."""
-        key = self.key.reveal().encode() if self.key is not None else b""
-        if len(key) < _SHORTEST_SECRET or key not in reply.body:
-            return reply
-        return msgspec.structs.replace(reply, body=reply.body.replace(key, MASK.encode()))
+        """The reply without our keys in it; the same object when none is there."""
+        for secret in (self.key, *self._secrets.values()):
+            key = secret.reveal().encode() if secret is not None else b""
+            if len(key) >= _SHORTEST_SECRET and key in reply.body:
+                reply = msgspec.structs.replace(reply, body=reply.body.replace(key, MASK.encode()))
+        return reply
 
 
 def _encoded(body: JSON) -> bytes:
