@@ -88,6 +88,7 @@ def test_an_empty_run() -> None:
         "saved_usd": None,
         "by_provider": {},
         "resumable": False,
+        "missing_in_sinks": {},
     }
 
 

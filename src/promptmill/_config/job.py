@@ -131,15 +131,7 @@ class _Reader:
             cache=None if spec.cache is None else base_dir / spec.cache,
             workers=spec.workers,
             places=self._places(template),
-            identity={
-                "input": template.model_dump(mode="json", exclude={"keep"}, exclude_defaults=True),
-                "params": spec.params,
-                "providers": {
-                    name: {"use": spec.providers[name].get("use"), **options.identity()}
-                    for name, options in providers.items()
-                },
-                "routes": _without_how(spec.routes),
-            },
+            identity=_identity(spec, template, providers),
             where_only={name: options.where_only for name, options in providers.items()},
             sink_names=_sink_names(spec, sinks),
         )
@@ -291,6 +283,18 @@ def _without_how(routes: list[dict[str, Any]] | None) -> JSON:
     if routes is None:
         return None
     return [{key: value for key, value in route.items() if key not in HOW_ONLY} for route in routes]
+
+
+def _identity(spec: JobSpec, template: Any, providers: Mapping[str, ProviderOptions]) -> dict[str, Any]:
+    """What makes it the same job when it is run again."""
+    return {
+        "input": template.model_dump(mode="json", exclude={"keep"}, exclude_defaults=True),
+        "params": spec.params,
+        "providers": {
+            name: {"use": spec.providers[name].get("use"), **options.identity()} for name, options in providers.items()
+        },
+        "routes": _without_how(spec.routes),
+    }
 
 
 def _sink_names(spec: JobSpec, sinks: tuple[SinkOptions, ...]) -> tuple[str, ...]:

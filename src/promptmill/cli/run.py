@@ -13,6 +13,7 @@ from promptmill.hookspecs import hookimpl
 if TYPE_CHECKING:
     import asyncio
 
+    from promptmill._app import Orders
     from promptmill._resume import Plan
     from promptmill._run import Run
     from promptmill.options import RegisterCommand
@@ -101,13 +102,9 @@ async def _run(path: Path, settings: _Settings) -> int:
                 task = asyncio.create_task(progress.show(run.progress))
                 stack.push_async_callback(_cancelled, task)
 
-        orders = _app.Orders(
-            fresh=settings.fresh,
-            retry_failed=settings.retry_failed,
-            detach=settings.detach,
-            cancel_batches=settings.cancel_batches,
+        outcome = await prepared.run(
+            _orders(settings), observers=[warnings.TellWarnings()], on_plan=_tell_plan, on_start=started
         )
-        outcome = await prepared.run(orders, observers=[warnings.TellWarnings()], on_plan=_tell_plan, on_start=started)
     if not settings.quiet:
         for line in summary.lines_of(outcome.summary, outcome.tally):
             tell(line)
@@ -123,6 +120,17 @@ async def _run(path: Path, settings: _Settings) -> int:
         tell(f"to go on: promptmill run {path}")
         return outcome.stopped.exit_code
     return 1 if outcome.summary.failed else 0
+
+
+def _orders(settings: _Settings) -> Orders:
+    from promptmill._app import Orders
+
+    return Orders(
+        fresh=settings.fresh,
+        retry_failed=settings.retry_failed,
+        detach=settings.detach,
+        cancel_batches=settings.cancel_batches,
+    )
 
 
 def _tell_plan(plan: Plan, unknown: int) -> None:
