@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,7 @@ async def test_export_goes_by_the_ending(
     given: list[tuple[str, str]] = []
 
     async def noted(directory: Path, sink: str, output: Path) -> int:
-        given.append((sink, output.name))
+        given.append((sink, re.sub(r"\.[0-9a-f]{8}\.part$", "", output.name)))  # renamed once it is whole
         return await export(directory, sink, output)
 
     monkeypatch.setattr("promptmill._export.export", noted)
