@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from promptmill.cli.terminal import tell
 from promptmill.interfaces import Observer
+
+_WATCHDOG: Final = "_watchdog"
+"""The module whose messages have several lines."""
 
 
 class TellWarnings(Observer):
@@ -19,7 +23,10 @@ class TellWarnings(Observer):
 
 class _TellLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        tell(f"{record.levelname.lower()}: {self.format(record)}")
+        # The lines of a stack are ours; what is foreign in one of them stays in it.
+        lines = self.format(record).split("\n") if record.module == _WATCHDOG else [self.format(record)]
+        for number, line in enumerate(lines):
+            tell(line if number else f"{record.levelname.lower()}: {line}")
 
 
 @contextmanager
